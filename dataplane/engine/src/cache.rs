@@ -1,0 +1,252 @@
+//! The flow cache: what the walk found out, ready to be repeated (promise 2).
+//!
+//! Private to one worker. An entry holds guards, a rewrite and an output port; the only state it
+//! owns are observations not yet reported to its session (promise 4). The cache is generic over the
+//! key's width: a short one for IPv4, a long one for IPv6.
+
+use crate::hash::{SeededState, seeded};
+use crate::network::{PortId, SegmentId};
+use crate::session::{Direction, SessionId, Traffic};
+use hashbrown::HashMap;
+use packet::{Frame, Headers, Icmp, IcmpMessage, Ip, Mac, Rewrite, Time, Transport, tcp_flags};
+use std::collections::VecDeque;
+use std::hash::Hash;
+
+/// Cache key of an IPv4 flow at a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key4 {
+    port: u32,
+    src: u32,
+    dst: u32,
+    src_port: u16,
+    dst_port: u16,
+    dst_mac: Mac,
+    protocol: u8,
+}
+
+/// Cache key of an IPv6 flow at a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key6 {
+    port: u32,
+    src: u128,
+    dst: u128,
+    src_port: u16,
+    dst_port: u16,
+    dst_mac: Mac,
+    protocol: u8,
+}
+
+/// Cache key of either family. Ports carry no VLAN tags: a tagged frame never gets here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FlowKey {
+    /// IPv4.
+    V4(Key4),
+    /// IPv6.
+    V6(Key6),
+}
+
+impl FlowKey {
+    /// The port that the flow comes in by.
+    #[must_use]
+    pub fn port(&self) -> PortId {
+        match self {
+            FlowKey::V4(key) => PortId(key.port),
+            FlowKey::V6(key) => PortId(key.port),
+        }
+    }
+
+    /// The key of a packet, or `None` where packets of its kind are never cached: fragments, options,
+    /// ICMP other than queries and their replies, anything tagged.
+    #[must_use]
+    pub fn of(port: PortId, headers: &Headers) -> Option<FlowKey> {
+        let ip = headers.ip()?;
+        if ip.options || ip.fragment.is_some() || headers.vlan.is_some() {
+            return None;
+        }
+        let (src_port, dst_port) = match ip.transport {
+            Transport::Icmp(Icmp { kind, message, .. }) => match message {
+                // Request and reply of one identifier are different flows.
+                IcmpMessage::Query { id, .. } | IcmpMessage::Reply { id, .. } => {
+                    (id, u16::from(kind))
+                }
+                _ => return None,
+            },
+            Transport::LaterFragment => return None,
+            _ => ip.ports(),
+        };
+        let (port, dst_mac, protocol) = (port.0, headers.dst_mac, ip.protocol);
+        Some(if ip.is_v4() {
+            FlowKey::V4(Key4 {
+                port,
+                src: ip.src.low32(),
+                dst: ip.dst.low32(),
+                src_port,
+                dst_port,
+                dst_mac,
+                protocol,
+            })
+        } else {
+            FlowKey::V6(Key6 {
+                port,
+                src: ip.src.0,
+                dst: ip.dst.0,
+                src_port,
+                dst_port,
+                dst_mac,
+                protocol,
+            })
+        })
+    }
+}
+
+/// What to do with the packets of a flow, and what has been seen of them.
+#[derive(Clone, Debug)]
+pub struct CacheEntry {
+    /// Snapshot that the action was made under.
+    pub epoch: u64,
+    /// State of the learned tables that the action was made under.
+    pub generation: u64,
+    /// Guard: the only source MAC.
+    pub src_mac: Mac,
+    /// Guard: largest IP packet that may leave, octets.
+    pub mtu: u32,
+    /// Guard: the flow is a TCP connection whose control segments the session must see.
+    pub tcp_session: bool,
+    /// Header changes.
+    pub rewrite: Rewrite,
+    /// Where packets leave.
+    pub out: PortId,
+    /// Whose packets these are.
+    pub session: Option<(SessionId, Direction)>,
+    /// The segment whose learned station the sender is.
+    pub learned: Option<SegmentId>,
+    /// Not yet reported: packets and octets.
+    pub unreported: Traffic,
+    /// Not yet reported: frames.
+    pub frames: u64,
+    /// Not yet reported: when the last packet was seen.
+    pub last_seen: Time,
+}
+
+/// Flags that a segment of an established connection may have without telling its session.
+const PLAIN: u8 =
+    tcp_flags::ACK | tcp_flags::PSH | tcp_flags::URG | tcp_flags::ECE | tcp_flags::CWR;
+
+impl CacheEntry {
+    /// Whether the stored action holds for this packet: everything that a stage reads and that is
+    /// not in the key.
+    #[must_use]
+    pub fn admits(&self, frame: &Frame, headers: &Headers, ip: &Ip) -> bool {
+        headers.src_mac == self.src_mac
+            && ip.ttl > self.rewrite.ttl_decrement()
+            && wire_len(frame, headers, ip) <= self.mtu
+            && (!self.tcp_session
+                || ip.tcp().is_some_and(|t| t.flags & !PLAIN == 0 && t.flags & tcp_flags::ACK != 0))
+    }
+}
+
+impl CacheEntry {
+    /// A copy that has the observations, which this entry no longer has.
+    pub fn take_observations(&mut self) -> CacheEntry {
+        let copy = self.clone();
+        self.unreported = Traffic::default();
+        self.frames = 0;
+        copy
+    }
+}
+
+/// Octets of the largest IP packet that the frame becomes on a wire.
+#[must_use]
+pub fn wire_len(frame: &Frame, headers: &Headers, ip: &Ip) -> u32 {
+    match &frame.segmentation {
+        None => ip.total_len,
+        Some(s) => {
+            let transport = match ip.transport {
+                Transport::Tcp(t) => u32::from(t.header_len),
+                _ => 8,
+            };
+            let network = u32::from(ip.l4).saturating_sub(u32::from(headers.l3));
+            ip.total_len.min(network + transport + u32::from(s.size))
+        }
+    }
+}
+
+/// Packets on a wire that the frame stands for.
+#[must_use]
+pub fn wire_packets(frame: &Frame, headers: &Headers) -> u64 {
+    let (Some(s), Some(ip)) = (&frame.segmentation, headers.ip()) else {
+        return 1;
+    };
+    let transport = match ip.transport {
+        Transport::Tcp(t) => u32::from(t.header_len),
+        _ => 8,
+    };
+    let network = u32::from(ip.l4).saturating_sub(u32::from(headers.l3));
+    let data = ip.total_len.saturating_sub(network + transport);
+    u64::from(data.div_ceil(u32::from(s.size).max(1))).max(1)
+}
+
+/// A bounded table of cached actions, oldest out.
+#[derive(Debug)]
+pub struct FlowCache<K> {
+    entries: HashMap<K, CacheEntry, SeededState>,
+    order: VecDeque<K>,
+    limit: usize,
+}
+
+impl<K: Copy + Eq + Hash + Ord> FlowCache<K> {
+    /// An empty cache of at most `limit` entries.
+    #[must_use]
+    pub fn new(seed: u64, limit: usize) -> FlowCache<K> {
+        FlowCache {
+            entries: HashMap::with_hasher(seeded(seed, 2)),
+            order: VecDeque::new(),
+            limit: limit.max(1),
+        }
+    }
+
+    /// The entry under `key`.
+    pub fn get_mut(&mut self, key: &K) -> Option<&mut CacheEntry> {
+        self.entries.get_mut(key)
+    }
+
+    /// Stores an action. Returns what it displaced; its observations must be reported.
+    pub fn insert(&mut self, key: K, entry: CacheEntry) -> Vec<(K, CacheEntry)> {
+        let mut displaced: Vec<(K, CacheEntry)> = Vec::new();
+        if let Some(old) = self.entries.insert(key, entry) {
+            displaced.push((key, old));
+        } else {
+            self.order.push_back(key);
+        }
+        while self.entries.len() > self.limit {
+            let Some(oldest) = self.order.pop_front() else {
+                break;
+            };
+            displaced.extend(self.entries.remove(&oldest).map(|e| (oldest, e)));
+        }
+        // Keys that were forgotten one by one leave their place in the order behind.
+        if self.order.len() > self.limit.saturating_mul(2).saturating_add(64) {
+            let entries = &self.entries;
+            self.order.retain(|k| entries.contains_key(k));
+        }
+        displaced
+    }
+
+    /// Forgets the action under `key`; its observations must be reported.
+    pub fn remove(&mut self, key: &K) -> Option<CacheEntry> {
+        self.entries.remove(key)
+    }
+
+    /// Number of entries.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// All entries in the order of their keys, to report from.
+    pub fn entries_mut(&mut self) -> Vec<(&K, &mut CacheEntry)> {
+        let mut all: Vec<(&K, &mut CacheEntry)> = self.entries.iter_mut().collect();
+        all.sort_by_key(|(k, _)| **k);
+        all
+    }
+}

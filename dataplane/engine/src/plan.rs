@@ -1,0 +1,121 @@
+//! What a walk found: a verdict, and a plan of the state that committing it creates.
+
+use crate::drops::{Drop, Stage};
+use crate::network::{PortId, SegmentId};
+use crate::session::{Direction, Records, SessionId};
+use crate::tables::{NeighborKey, ServerKey};
+use crate::tuple::{Node, Tuple};
+use packet::{Addr, Frame, Headers, Mac};
+use smallvec::SmallVec;
+
+/// What becomes of the frame.
+#[derive(Clone, Debug)]
+pub enum Verdict {
+    /// It leaves by this port.
+    Deliver(PortId),
+    /// It leaves by several; some copies may be refused on the way.
+    Flood {
+        /// Ports that get a copy.
+        ports: Vec<PortId>,
+        /// Copies that a firewall refused.
+        refused: Vec<Drop>,
+    },
+    /// It ends here, with a reason.
+    Drop(Drop),
+    /// It ends here as it should: it was for a router, or was answered.
+    Consume(Stage),
+    /// It waits until the next hop's MAC is known.
+    Hold(NeighborKey),
+}
+
+/// A station learned from the frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Learned {
+    /// Where.
+    pub segment: SegmentId,
+    /// The station.
+    pub mac: Mac,
+    /// Its port.
+    pub port: PortId,
+}
+
+/// A neighbour's MAC learned from ARP or neighbour discovery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resolved {
+    /// The neighbour.
+    pub key: NeighborKey,
+    /// Its MAC.
+    pub mac: Mac,
+    /// Only if the neighbour is known or asked for already (gratuitous announcements).
+    pub update_only: bool,
+}
+
+/// A balancer's choice: its rotation moves once the session stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// The server.
+    pub server: ServerKey,
+    /// Index of the chosen member.
+    pub member: usize,
+    /// Client and member to remember, and for how long, in nanoseconds.
+    pub affinity: Option<(Addr, (Addr, u16), u64)>,
+    /// Whether rotation moves: not where affinity decided.
+    pub rotate: bool,
+}
+
+/// Everything that committing a walk changes. A walk itself changes nothing (promise 3).
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// The session that the packet belongs to, and which way it goes.
+    pub session: Option<(SessionId, Direction)>,
+    /// New stage records, oriented as the packet goes.
+    pub records: Records,
+    /// The tuple as the packet came.
+    pub initiating: Option<Tuple>,
+    /// The tuple as it leaves.
+    pub terminating: Option<Tuple>,
+    /// Finished sessions that this packet's connection takes the place of.
+    pub replaces: SmallVec<[SessionId; 2]>,
+    /// A session that is no longer allowed.
+    pub kill: Option<SessionId>,
+    /// Firewall records that another rule now allows.
+    pub rejudged: SmallVec<[(Node, Option<u32>); 2]>,
+    /// Balancer choices.
+    pub choices: SmallVec<[Choice; 2]>,
+    /// A station learned.
+    pub learned: Option<Learned>,
+    /// A neighbour resolved.
+    pub resolved: SmallVec<[Resolved; 1]>,
+}
+
+/// A request for a neighbour's MAC that a router wants to send.
+#[derive(Clone, Debug)]
+pub struct Solicitation {
+    /// On which segment.
+    pub segment: SegmentId,
+    /// The request.
+    pub frame: Frame,
+}
+
+/// The result of a walk.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// What becomes of the frame.
+    pub verdict: Verdict,
+    /// Its headers at the end.
+    pub headers: Headers,
+    /// A frame to send back out of the port it came from.
+    pub answer: Option<Frame>,
+    /// Whether the answer is an error or a reset, which are rate limited.
+    pub answer_is_error: bool,
+    /// Set if the frame has to be cut into IPv4 fragments of at most this size, octets.
+    pub fragment_to: Option<u32>,
+    /// Smallest MTU on the way, octets.
+    pub mtu: u32,
+    /// State to create.
+    pub plan: Plan,
+    /// For [`Verdict::Hold`]: the request to send, and what happens if nobody answers.
+    pub hold: Option<(Solicitation, Drop)>,
+    /// Whether later packets of the flow may repeat the result.
+    pub cacheable: bool,
+}

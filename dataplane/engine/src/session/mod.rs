@@ -1,0 +1,292 @@
+//! Sessions: the truth about every flow (promise 4).
+//!
+//! A [`Session`] is one end-to-end connection. Each stage that remembers it has a [`StageRecord`]:
+//! the tuple as the stage saw it come and as it let it go. A packet finds its session node by node,
+//! by the tuple it has there; a reply matches a record's outgoing tuple reversed. The flow cache
+//! only copies what follows from here.
+
+mod table;
+mod tcp;
+mod timers;
+
+pub use table::{CommitError, Sessions};
+pub use tcp::TcpState;
+pub use timers::{TimerClass, TimerProfile, TimerSettings, TimerState};
+
+use crate::cache::FlowKey;
+use crate::network::RouterId;
+use crate::tuple::{Node, Tuple};
+use packet::{Addr, Time, protocol};
+use smallvec::SmallVec;
+
+/// Which way a packet goes in its session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Direction {
+    /// As the packet that began it.
+    Forward,
+    /// Against it.
+    Reply,
+}
+
+impl Direction {
+    /// 0 for forward, 1 for reply.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        match self {
+            Direction::Forward => 0,
+            Direction::Reply => 1,
+        }
+    }
+}
+
+/// A session's place in the table; never reused for another session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId {
+    /// Slot.
+    pub index: u32,
+    /// Serial number of the session in the lab, from 1.
+    pub serial: u64,
+}
+
+/// A rule or object that counts what it let through or dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RuleKey {
+    /// Distributed firewall rule, by its number.
+    Firewall(u32),
+    /// NAT rule of a gateway, by its number.
+    Nat(RouterId, u32),
+    /// Virtual server, of a gateway or distributed.
+    Server(Option<RouterId>, Addr, u8, u16),
+}
+
+/// What a stage remembers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordKind {
+    /// A firewall let the flow pass.
+    Firewall {
+        /// The rule; `None` is the default, allow.
+        rule: Option<u32>,
+        /// Judged as traffic to (true) or from the workload.
+        ingress: bool,
+        /// The tuple that was judged.
+        judged: Tuple,
+    },
+    /// A NAT rule decided: SNAT, or NO_SNAT where the tuple stays.
+    Nat {
+        /// The rule's number.
+        rule: u32,
+    },
+    /// A virtual server chose a member.
+    Balancer {
+        /// The server's address.
+        server: Addr,
+        /// The server's port.
+        port: u16,
+        /// The member is the client itself: a workload never blocks itself.
+        hairpin: bool,
+    },
+}
+
+/// One stage's memory of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StageRecord {
+    /// The stage.
+    pub node: Node,
+    /// The forward tuple as it came to the stage.
+    pub before: Tuple,
+    /// The forward tuple as it left.
+    pub after: Tuple,
+    /// What the stage decided.
+    pub kind: RecordKind,
+    /// Whose timers it follows.
+    pub timers: TimerClass,
+}
+
+impl StageRecord {
+    /// The record as seen from the other direction: for a stage that met the flow first in a reply.
+    #[must_use]
+    pub fn flipped(self) -> StageRecord {
+        StageRecord { before: self.after.reversed(), after: self.before.reversed(), ..self }
+    }
+
+    /// The rule that counts this session's packets.
+    #[must_use]
+    pub fn rule_key(&self) -> Option<RuleKey> {
+        match self.kind {
+            RecordKind::Firewall { rule, .. } => rule.map(RuleKey::Firewall),
+            RecordKind::Nat { rule } => match self.node {
+                Node::Gateway(router) => Some(RuleKey::Nat(router, rule)),
+                _ => None,
+            },
+            RecordKind::Balancer { server, port, .. } => {
+                let router = match self.node {
+                    Node::Gateway(router) => Some(router),
+                    _ => None,
+                };
+                Some(RuleKey::Server(router, server, self.before.protocol, port))
+            }
+        }
+    }
+}
+
+/// Stage records of a session, at most [`MAX_RECORDS`].
+pub type Records = SmallVec<[StageRecord; 4]>;
+
+/// Most stages that may remember one session.
+pub const MAX_RECORDS: usize = 8;
+
+/// Progress of the session's protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// A TCP connection.
+    Tcp(TcpState),
+    /// Datagrams; protocols without ports count as such.
+    Datagram {
+        /// More than one forward.
+        several: bool,
+        /// Something came back.
+        answered: bool,
+    },
+    /// An ICMP query.
+    Icmp {
+        /// An error came back.
+        error: bool,
+    },
+}
+
+impl Progress {
+    /// The progress of a flow of `protocol` of which nothing has been observed.
+    #[must_use]
+    pub fn new(number: u8) -> Progress {
+        match number {
+            protocol::TCP => Progress::Tcp(TcpState::default()),
+            protocol::ICMP | protocol::ICMPV6 => Progress::Icmp { error: false },
+            _ => Progress::Datagram { several: false, answered: false },
+        }
+    }
+
+    /// The state that the timers go by.
+    #[must_use]
+    pub fn timer_state(self) -> TimerState {
+        match self {
+            Progress::Tcp(tcp) => tcp.timer_state(),
+            Progress::Datagram { answered: true, .. } => TimerState::UdpMultiple,
+            Progress::Datagram { several: true, .. } => TimerState::UdpSingle,
+            Progress::Datagram { .. } => TimerState::UdpFirst,
+            Progress::Icmp { error: false } => TimerState::IcmpFirst,
+            Progress::Icmp { error: true } => TimerState::IcmpError,
+        }
+    }
+
+    /// Whether a packet that could begin a flow begins another one, because this one is over.
+    #[must_use]
+    pub fn is_over(self) -> bool {
+        matches!(self, Progress::Tcp(tcp) if tcp.is_over())
+    }
+
+    /// Whether further packets of this direction change nothing but counters and the time last
+    /// seen, so that the flow cache may repeat them.
+    #[must_use]
+    pub fn is_steady(self, direction: Direction) -> bool {
+        match self {
+            Progress::Tcp(tcp) => tcp.timer_state() == TimerState::TcpEstablished,
+            Progress::Datagram { several, answered } => {
+                answered || (direction == Direction::Forward && several)
+            }
+            Progress::Icmp { error } => !error,
+        }
+    }
+}
+
+/// What one packet tells its session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Observation {
+    /// Which way it goes.
+    pub direction: Direction,
+    /// TCP flags; 0 for other protocols.
+    pub tcp_flags: u8,
+    /// It is an ICMP error about the session: counted, but it neither refreshes nor ends it
+    /// (RFC 5508, REQ-10).
+    pub icmp_error: bool,
+    /// Packets on the wire that the frame stands for.
+    pub packets: u64,
+    /// Octets of the frame.
+    pub bytes: u64,
+    /// When.
+    pub now: Time,
+}
+
+/// Packets and octets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Packets on the wire.
+    pub packets: u64,
+    /// Octets of their frames.
+    pub bytes: u64,
+}
+
+impl Traffic {
+    /// Adds to both.
+    pub fn add(&mut self, packets: u64, bytes: u64) {
+        self.packets = self.packets.saturating_add(packets);
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+}
+
+/// One end-to-end connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// Its identity.
+    pub id: SessionId,
+    /// When it began.
+    pub created: Time,
+    /// When a packet last passed all of its stages.
+    pub last_seen: Time,
+    /// The tuple as the initiator sent it.
+    pub initiating: Tuple,
+    /// The tuple as the responder got it.
+    pub terminating: Tuple,
+    /// Protocol state.
+    pub progress: Progress,
+    /// Live stage records, in the order of the path.
+    pub records: Records,
+    /// Traffic, by [`Direction::index`].
+    pub traffic: [Traffic; 2],
+    /// Cache keys under which each direction may be cached.
+    pub cached: [Option<FlowKey>; 2],
+}
+
+impl Session {
+    /// When the first of its records expires, if nothing more comes.
+    #[must_use]
+    pub fn due(&self, timers: &TimerSettings) -> Time {
+        let state = self.progress.timer_state();
+        self.records
+            .iter()
+            .map(|r| self.last_seen + timers.timeout(r.timers, state))
+            .min()
+            .unwrap_or(self.last_seen)
+    }
+
+    /// Takes a packet into account.
+    pub fn observe(&mut self, o: &Observation) {
+        if let Some(t) = self.traffic.get_mut(o.direction.index()) {
+            t.add(o.packets, o.bytes);
+        }
+        if o.icmp_error {
+            if let Progress::Icmp { error } = &mut self.progress {
+                *error = true;
+            }
+            return;
+        }
+        self.last_seen = self.last_seen.max(o.now);
+        match &mut self.progress {
+            Progress::Tcp(tcp) => tcp.observe(o.direction, o.tcp_flags),
+            Progress::Datagram { several, answered } => match o.direction {
+                Direction::Forward => *several |= self.traffic[0].packets > 1,
+                Direction::Reply => *answered = true,
+            },
+            Progress::Icmp { .. } => {}
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! The session table: a slab of sessions, an index of tuples, and the order of expiry.
+//!
+//! Slow path only. The index *is* the allocation of NAT ports: a port is in use towards a
+//! destination exactly while the reply tuple stands in the index.
+
+use super::{
+    Direction, MAX_RECORDS, Observation, Progress, RecordKind, Records, Session, SessionId,
+    StageRecord, TimerSettings, Traffic,
+};
+use crate::cache::FlowKey;
+use crate::hash::{SeededState, seeded};
+use crate::tuple::{Node, Tuple};
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use packet::Time;
+use slab::Slab;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Where a tuple led.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The session.
+    pub session: SessionId,
+    /// Which way the tuple goes in it.
+    pub direction: Direction,
+}
+
+/// Why a new session could not be entered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommitError {
+    /// Another session took one of the tuples since the walk looked.
+    Conflict,
+    /// The table is full.
+    Full,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    slab: Slab<Session>,
+    serial: u64,
+    /// Soonest first. A session may stand here several times; only a time that is not later than
+    /// its true expiry counts, and a due entry is armed again if the session lives on.
+    due: BinaryHeap<Reverse<(Time, SessionId)>>,
+}
+
+/// All sessions of a lab.
+#[derive(Debug)]
+pub struct Sessions {
+    index: DashMap<(Node, Tuple), Found, SeededState>,
+    inner: Mutex<Inner>,
+}
+
+impl Sessions {
+    /// An empty table under the lab's seed.
+    #[must_use]
+    pub fn new(seed: u64) -> Sessions {
+        Sessions {
+            index: DashMap::with_hasher(seeded(seed, 1)),
+            inner: Mutex::new(Inner::default()),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The session that `tuple` belongs to at `node`.
+    #[must_use]
+    pub fn find(&self, node: Node, tuple: Tuple) -> Option<Found> {
+        self.index.get(&(node, tuple)).map(|f| *f)
+    }
+
+    /// A copy of the session.
+    #[must_use]
+    pub fn get(&self, id: SessionId) -> Option<Session> {
+        let inner = self.lock();
+        inner.slab.get(id.index as usize).filter(|s| s.id == id).cloned()
+    }
+
+    /// All sessions, oldest first.
+    #[must_use]
+    pub fn list(&self) -> Vec<Session> {
+        let mut all: Vec<Session> = self.lock().slab.iter().map(|(_, s)| s.clone()).collect();
+        all.sort_by_key(|s| s.id.serial);
+        all
+    }
+
+    /// Enters a session. Its records' reply tuples go in first, then the forward ones, so that no
+    /// packet can find half of it; on a conflict everything is withdrawn.
+    ///
+    /// # Errors
+    /// [`CommitError::Conflict`] if a tuple is taken, [`CommitError::Full`] at the limit.
+    pub fn insert(
+        &self,
+        records: Records,
+        initiating: Tuple,
+        terminating: Tuple,
+        timers: &TimerSettings,
+        now: Time,
+    ) -> Result<SessionId, CommitError> {
+        let mut inner = self.lock();
+        if inner.slab.len() >= timers.max_sessions || records.len() > MAX_RECORDS {
+            return Err(CommitError::Full);
+        }
+        inner.serial += 1;
+        let serial = inner.serial;
+        let entry = inner.slab.vacant_entry();
+        let index = u32::try_from(entry.key()).map_err(|_| CommitError::Full)?;
+        let id = SessionId { index, serial };
+        self.link(id, &records)?;
+        entry.insert(Session {
+            id,
+            created: now,
+            last_seen: now,
+            initiating,
+            terminating,
+            progress: Progress::new(initiating.protocol),
+            records,
+            traffic: [Traffic::default(); 2],
+            cached: [None; 2],
+        });
+        Ok(id)
+    }
+
+    /// Adds records to a session: stages that forgot it, or that it meets for the first time.
+    ///
+    /// # Errors
+    /// As [`Sessions::insert`]; also a conflict if the session has gone.
+    pub fn extend(&self, id: SessionId, records: &Records) -> Result<(), CommitError> {
+        let mut inner = self.lock();
+        let Some(session) = inner.slab.get_mut(id.index as usize).filter(|s| s.id == id) else {
+            return Err(CommitError::Conflict);
+        };
+        if session.records.len() + records.len() > MAX_RECORDS {
+            return Err(CommitError::Full);
+        }
+        self.link(id, records)?;
+        session.records.extend(records.iter().copied());
+        Ok(())
+    }
+
+    fn link(&self, id: SessionId, records: &Records) -> Result<(), CommitError> {
+        let keys = records
+            .iter()
+            .map(|r| ((r.node, r.after.reversed()), Direction::Reply))
+            .chain(records.iter().map(|r| ((r.node, r.before), Direction::Forward)));
+        let mut done: Vec<(Node, Tuple)> = Vec::with_capacity(records.len() * 2);
+        for (key, direction) in keys {
+            match self.index.entry(key) {
+                Entry::Vacant(v) => {
+                    v.insert(Found { session: id, direction });
+                    done.push(key);
+                }
+                Entry::Occupied(_) => {
+                    for key in done {
+                        self.index.remove(&key);
+                    }
+                    return Err(CommitError::Conflict);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn unlink(&self, id: SessionId, record: &StageRecord) {
+        for key in [(record.node, record.before), (record.node, record.after.reversed())] {
+            self.index.remove_if(&key, |_, f| f.session == id);
+        }
+    }
+
+    /// Takes a packet into account and arms the session's timer.
+    pub fn observe(&self, id: SessionId, o: &Observation, timers: &TimerSettings) {
+        let mut inner = self.lock();
+        let Some(session) = inner.slab.get_mut(id.index as usize).filter(|s| s.id == id) else {
+            return;
+        };
+        let fresh = session.traffic == [Traffic::default(); 2];
+        let before = session.due(timers);
+        session.observe(o);
+        let due = session.due(timers);
+        // A later expiry is noticed when the earlier one comes due.
+        if fresh || due < before {
+            inner.due.push(Reverse((due, id)));
+        }
+    }
+
+    /// Notes that another rule now allows the flow at a firewall.
+    pub fn rejudge(&self, id: SessionId, node: Node, by: Option<u32>) {
+        let mut inner = self.lock();
+        let Some(session) = inner.slab.get_mut(id.index as usize).filter(|s| s.id == id) else {
+            return;
+        };
+        for record in session.records.iter_mut().filter(|r| r.node == node) {
+            if let RecordKind::Firewall { rule, .. } = &mut record.kind {
+                *rule = by;
+            }
+        }
+    }
+
+    /// Notes that packets with `key` may be answered from the cache; returns the key that this
+    /// direction had before, which must be forgotten.
+    pub fn set_cached(&self, id: SessionId, direction: Direction, key: FlowKey) -> Option<FlowKey> {
+        let mut inner = self.lock();
+        let session = inner.slab.get_mut(id.index as usize).filter(|s| s.id == id)?;
+        let slot = session.cached.get_mut(direction.index())?;
+        slot.replace(key).filter(|old| *old != key)
+    }
+
+    /// The earliest moment at which some record may expire.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Time> {
+        self.lock().due.peek().map(|Reverse((at, _))| *at)
+    }
+
+    /// A session whose timer came due by `now`. The caller folds what the caches know of it, then
+    /// calls [`Sessions::expire`].
+    #[must_use]
+    pub fn take_due(&self, now: Time) -> Option<Session> {
+        let mut inner = self.lock();
+        while let Some(Reverse((at, id))) = inner.due.peek().copied() {
+            if at > now {
+                return None;
+            }
+            inner.due.pop();
+            if let Some(session) = inner.slab.get(id.index as usize).filter(|s| s.id == id) {
+                return Some(session.clone());
+            }
+        }
+        None
+    }
+
+    /// Removes the records of the session that have expired by `now`, and the session with its last
+    /// one. Returns whether anything was removed, so that caches must forget the session.
+    pub fn expire(&self, id: SessionId, timers: &TimerSettings, now: Time) -> bool {
+        let mut inner = self.lock();
+        let Some(session) = inner.slab.get_mut(id.index as usize).filter(|s| s.id == id) else {
+            return false;
+        };
+        let state = session.progress.timer_state();
+        let last_seen = session.last_seen;
+        let mut removed = false;
+        session.records.retain(|record| {
+            let live = last_seen + timers.timeout(record.timers, state) > now;
+            if !live {
+                self.unlink(id, record);
+                removed = true;
+            }
+            live
+        });
+        if session.records.is_empty() {
+            inner.slab.remove(id.index as usize);
+        } else {
+            let due = session.due(timers);
+            inner.due.push(Reverse((due, id)));
+        }
+        removed
+    }
+
+    /// Removes a session at once; returns it, so that caches can forget it.
+    pub fn remove(&self, id: SessionId) -> Option<Session> {
+        let mut inner = self.lock();
+        inner.slab.get(id.index as usize).filter(|s| s.id == id)?;
+        let session = inner.slab.remove(id.index as usize);
+        for record in &session.records {
+            self.unlink(id, record);
+        }
+        Some(session)
+    }
+}

@@ -1,0 +1,273 @@
+//! What the slow path learns and counts: stations, neighbours, balancer positions, hits, drops.
+//!
+//! Everything here is bounded, ordered (so that runs repeat to the byte), and touched only by the
+//! slow path.
+
+use crate::drops::{Drop, DropReason, Stage};
+use crate::network::{InterfaceId, PortId, RouterId, SegmentId};
+use crate::session::{RuleKey, Traffic};
+use packet::{Addr, Frame, Mac, Time};
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+/// Most learned stations of a segment.
+pub const MAX_STATIONS: usize = 16_384;
+/// Most resolved or pending neighbours of the lab.
+pub const MAX_NEIGHBORS: usize = 16_384;
+/// Most packets that wait for one neighbour.
+pub const MAX_HELD: usize = 8;
+/// Requests before a neighbour counts as absent.
+pub const NEIGHBOR_REQUESTS: u8 = 3;
+/// Time between requests.
+pub const NEIGHBOR_INTERVAL: Duration = Duration::from_secs(1);
+/// Most clients that a lab's virtual servers remember for affinity.
+pub const MAX_AFFINITY: usize = 65_536;
+/// Most ICMP errors and resets a second that one port's packets can cause.
+pub const MAX_ANSWERS_PER_SECOND: u32 = 1_000;
+
+/// A learned station.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Station {
+    /// Where it was last seen.
+    pub port: PortId,
+    /// When.
+    pub last_seen: Time,
+}
+
+/// A neighbour of a router interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NeighborKey {
+    /// The router.
+    pub router: RouterId,
+    /// Its interface.
+    pub interface: InterfaceId,
+    /// The neighbour's address.
+    pub address: Addr,
+}
+
+/// A packet that waits for its next hop's MAC.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// Where it came in.
+    pub port: PortId,
+    /// The packet as it came in: it is walked again.
+    pub frame: Frame,
+    /// What its sender gets if nobody answers.
+    pub failure: Option<Frame>,
+    /// How it is accounted for then.
+    pub drop: Drop,
+}
+
+/// What is known of a neighbour.
+#[derive(Clone, Debug)]
+pub enum Neighbor {
+    /// It answered.
+    Resolved {
+        /// Its MAC.
+        mac: Mac,
+        /// When it is asked again.
+        until: Time,
+    },
+    /// It is being asked.
+    Pending {
+        /// Requests sent.
+        requests: u8,
+        /// When the next is due, or the wait is over.
+        next: Time,
+        /// Packets that wait.
+        held: VecDeque<Held>,
+    },
+}
+
+/// Identity of a virtual server's rotation: a gateway's, or a hypervisor's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum BalancerScope {
+    /// Server load balancer.
+    Gateway(RouterId),
+    /// Distributed load balancer on this hypervisor; hypervisors share nothing.
+    Hypervisor(u32),
+}
+
+/// A virtual server within its scope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServerKey {
+    /// Whose state it is.
+    pub scope: BalancerScope,
+    /// Address.
+    pub address: Addr,
+    /// IP protocol.
+    pub protocol: u8,
+    /// Port.
+    pub port: u16,
+}
+
+/// What a rule let through or dropped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hit {
+    /// Packets and octets.
+    pub traffic: Traffic,
+    /// Sessions begun.
+    pub sessions: u64,
+    /// When it last matched.
+    pub last: Option<Time>,
+}
+
+/// Where frames have gone. At every batch boundary
+/// `received + originated + copies = delivered + consumed + dropped + held`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Accounting {
+    /// Frames that came in.
+    pub received: u64,
+    /// Frames that routers and segments made themselves.
+    pub originated: u64,
+    /// Further frames that one became: flooding and fragmentation.
+    pub copies: u64,
+    /// Frames that left by a port.
+    pub delivered: u64,
+    /// Frames that ended at a router or segment as they should.
+    pub consumed: u64,
+    /// Frames dropped, each with a reason.
+    pub dropped: u64,
+    /// Frames that wait.
+    pub held: u64,
+}
+
+impl Accounting {
+    /// Whether every frame is accounted for.
+    #[must_use]
+    pub fn balances(&self) -> bool {
+        self.received + self.originated + self.copies
+            == self.delivered + self.consumed + self.dropped + self.held
+    }
+}
+
+/// Frames through a port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PortTraffic {
+    /// From the port into the network.
+    pub rx: Traffic,
+    /// From the network to the port.
+    pub tx: Traffic,
+}
+
+/// Key of the drop counters.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DropKey {
+    /// Where.
+    pub stage: Stage,
+    /// Why.
+    pub reason: DropReason,
+    /// At which object.
+    pub object: String,
+    /// By which rule.
+    pub rule: Option<RuleKey>,
+    /// What was wrong with the bytes, in words.
+    pub detail: Option<String>,
+}
+
+/// All slow-path state but sessions.
+#[derive(Debug, Default)]
+pub struct Tables {
+    /// Learned stations.
+    pub stations: BTreeMap<(SegmentId, Mac), Station>,
+    /// Neighbours of routers.
+    pub neighbors: BTreeMap<NeighborKey, Neighbor>,
+    /// Next member of each virtual server.
+    pub positions: BTreeMap<ServerKey, usize>,
+    /// Members that clients stick to, and until when.
+    pub affinity: BTreeMap<(ServerKey, Addr), ((Addr, u16), Time)>,
+    /// Hits by rule.
+    pub hits: BTreeMap<RuleKey, Hit>,
+    /// Drops by cause.
+    pub drops: BTreeMap<DropKey, Traffic>,
+    /// Totals.
+    pub accounting: Accounting,
+    /// Traffic a port.
+    pub ports: BTreeMap<PortId, PortTraffic>,
+    /// ICMP errors and resets caused in the current second, a port.
+    answers: BTreeMap<PortId, (u64, u32)>,
+    /// Answers that the rate limit suppressed.
+    pub answers_suppressed: u64,
+}
+
+impl Tables {
+    /// The port behind which `mac` is, if it has been seen lately.
+    #[must_use]
+    pub fn station(
+        &self,
+        segment: SegmentId,
+        mac: Mac,
+        now: Time,
+        age: Duration,
+    ) -> Option<PortId> {
+        self.stations.get(&(segment, mac)).filter(|s| s.last_seen + age > now).map(|s| s.port)
+    }
+
+    /// Notes that `mac` sent from `port`. Returns whether anything that was looked up may change:
+    /// the station is new or has moved. A full table learns no more stations.
+    pub fn learn(&mut self, segment: SegmentId, mac: Mac, port: PortId, now: Time) -> bool {
+        if let Some(s) = self.stations.get_mut(&(segment, mac)) {
+            let moved = s.port != port;
+            *s = Station { port, last_seen: s.last_seen.max(now) };
+            return moved;
+        }
+        let range = (segment, Mac::ZERO)..=(segment, Mac::BROADCAST);
+        if self.stations.range(range).count() >= MAX_STATIONS {
+            return false;
+        }
+        self.stations.insert((segment, mac), Station { port, last_seen: now });
+        true
+    }
+
+    /// Forgets stations not seen for `age`.
+    pub fn age_stations(&mut self, now: Time, age: Duration) -> bool {
+        let before = self.stations.len();
+        self.stations.retain(|_, s| s.last_seen + age > now);
+        self.stations.len() != before
+    }
+
+    /// Counts a drop.
+    pub fn count_drop(&mut self, drop: &Drop, bytes: u64, now: Time) {
+        self.accounting.dropped += 1;
+        let key = DropKey {
+            stage: drop.stage,
+            reason: drop.reason,
+            object: drop.object.clone(),
+            rule: drop.rule,
+            detail: drop.parse.map(|p| p.to_string()),
+        };
+        self.drops.entry(key).or_default().add(1, bytes);
+        if let Some(rule) = drop.rule {
+            let hit = self.hits.entry(rule).or_default();
+            hit.traffic.add(1, bytes);
+            hit.last = Some(now);
+        }
+    }
+
+    /// Whether an ICMP error or reset may still be sent for a packet from `port` at `now`.
+    pub fn may_answer(&mut self, port: PortId, now: Time) -> bool {
+        let second = now.0 / 1_000_000_000;
+        let (at, count) = self.answers.entry(port).or_insert((second, 0));
+        if *at != second {
+            (*at, *count) = (second, 0);
+        }
+        if *count >= MAX_ANSWERS_PER_SECOND {
+            self.answers_suppressed += 1;
+            return false;
+        }
+        *count += 1;
+        true
+    }
+
+    /// When the first pending neighbour is due or the first resolved one ages.
+    #[must_use]
+    pub fn next_neighbor(&self) -> Option<Time> {
+        self.neighbors
+            .values()
+            .map(|n| match n {
+                Neighbor::Pending { next, .. } => *next,
+                Neighbor::Resolved { until, .. } => *until,
+            })
+            .min()
+    }
+}

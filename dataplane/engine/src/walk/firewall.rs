@@ -1,0 +1,143 @@
+//! The distributed firewall at a vNIC.
+//!
+//! Stateful: the first packet of a flow is judged, later ones match the session. Because a walk only
+//! happens when the cache does not know, a known flow is judged again by the tuple that was judged
+//! first: a rule that changed takes effect, whichever packet came.
+
+use super::{Stop, Walk};
+use crate::drops::{DropReason, Stage};
+use crate::network::{Action, Port, PortId, Rule, Vnic};
+use crate::session::{Direction, RecordKind, RuleKey, StageRecord, TimerClass};
+use crate::trace::Observer;
+use crate::tuple::{Node, Tuple};
+use packet::{Icmp, IcmpErrorKind, Transport};
+
+impl<O: Observer> Walk<'_, O> {
+    pub(super) fn firewall(
+        &mut self,
+        id: PortId,
+        port: &Port,
+        vnic: &Vnic,
+        ingress: bool,
+    ) -> Stop<()> {
+        let stage = if ingress { Stage::DfwIn } else { Stage::DfwOut };
+        if self.hairpin {
+            // A pod can never block itself (networking.k8s.io/v1).
+            self.note(stage, &port.name, || "to itself: not judged".to_owned());
+            return Ok(());
+        }
+        let node = Node::Firewall(id);
+        if let Some((record, direction)) = self.recall(stage, &port.name, node)? {
+            return self.judge_again(stage, port, vnic, &record, direction);
+        }
+        let Some(tuple) = self.tuple() else {
+            return Ok(());
+        };
+        if self.is_icmp_error() {
+            return Err(self.drop(stage, DropReason::IcmpUnmatched, &port.name, None));
+        }
+        let icmp = match self.ip().map(|ip| ip.transport) {
+            Some(Transport::Icmp(Icmp { kind, code, .. })) => Some((kind, code)),
+            _ => None,
+        };
+        let rule = judge(self.view.net, vnic, ingress, tuple, icmp);
+        self.refuse_unless_allowed(stage, port, rule)?;
+        if self.ip().is_some_and(|ip| ip.dst.is_multicast() || ip.dst == packet::Addr::BROADCAST_V4)
+        {
+            // Nobody answers to a group: judged, never remembered.
+            return Ok(());
+        }
+        self.may_begin().map_err(|reason| self.drop(stage, reason, &port.name, None))?;
+        let rule = rule.map(|r| r.id);
+        self.plan.records.push(StageRecord {
+            node,
+            before: tuple,
+            after: tuple,
+            kind: RecordKind::Firewall { rule, ingress, judged: tuple },
+            timers: TimerClass::Dfw,
+        });
+        self.note(stage, &port.name, || match rule {
+            Some(id) => format!("allowed by rule {id}"),
+            None => "allowed: no rule applies".to_owned(),
+        });
+        Ok(())
+    }
+
+    fn judge_again(
+        &mut self,
+        stage: Stage,
+        port: &Port,
+        vnic: &Vnic,
+        record: &StageRecord,
+        direction: Direction,
+    ) -> Stop<()> {
+        let RecordKind::Firewall { rule: before, ingress, judged } = record.kind else {
+            return Ok(());
+        };
+        // An ICMP query's type is the same for both families' echo; other queries are rare enough
+        // that a rule on their type is looked at only when the flow begins.
+        let icmp = judged.is_icmp().then(|| (if judged.src.is_v4() { 8 } else { 128 }, 0));
+        let rule = judge(self.view.net, vnic, ingress, judged, icmp);
+        if rule.is_some_and(|r| r.action != Action::Allow) {
+            self.plan.kill = self.session_id();
+        }
+        self.refuse_unless_allowed(stage, port, rule)?;
+        let rule = rule.map(|r| r.id);
+        if rule != before {
+            self.plan.rejudged.push((record.node, rule));
+        }
+        self.note(stage, &port.name, || {
+            let way = match direction {
+                Direction::Forward => "known session",
+                Direction::Reply => "reply of a known session",
+            };
+            match rule {
+                Some(id) => format!("{way}, allowed by rule {id}"),
+                None => format!("{way}, no rule applies"),
+            }
+        });
+        Ok(())
+    }
+
+    fn refuse_unless_allowed(
+        &mut self,
+        stage: Stage,
+        port: &Port,
+        rule: Option<&Rule>,
+    ) -> Stop<()> {
+        let Some(rule) = rule else { return Ok(()) };
+        match rule.action {
+            Action::Allow => return Ok(()),
+            Action::Drop => {}
+            Action::Reject => self.answer_reject(IcmpErrorKind::AdminProhibited),
+        }
+        self.note(stage, &port.name, || {
+            format!("{} by rule {} '{}' ({})", rule.action, rule.id, rule.name, rule.origin)
+        });
+        Err(self.drop(stage, DropReason::Firewall, &port.name, Some(RuleKey::Firewall(rule.id))))
+    }
+
+    /// Judges a copy of a group-addressed packet on its way to a vNIC.
+    pub(super) fn refuses_copy(&self, vnic: &Vnic) -> Option<RuleKey> {
+        if !self.is_stateful() {
+            return None;
+        }
+        let tuple = self.tuple()?;
+        let rule = judge(self.view.net, vnic, true, tuple, None)?;
+        (rule.action != Action::Allow).then_some(RuleKey::Firewall(rule.id))
+    }
+}
+
+/// The first rule of the vNIC that matches, in order.
+fn judge<'n>(
+    net: &'n crate::network::Network,
+    vnic: &Vnic,
+    ingress: bool,
+    tuple: Tuple,
+    icmp: Option<(u8, u8)>,
+) -> Option<&'n Rule> {
+    let list = if ingress { &vnic.rules_in } else { &vnic.rules_out };
+    list.iter()
+        .filter_map(|i| net.firewall.rules.get(*i as usize))
+        .find(|r| r.matches(tuple.src, tuple.dst, tuple.protocol, tuple.dst_port, icmp))
+}

@@ -1,0 +1,409 @@
+//! The walk: a packet's way through the logical network, node by node.
+//!
+//! The walk reads the snapshot, the sessions and the learned tables, edits a copy of the headers,
+//! and fills a [`Plan`]. It changes nothing else (promise 3), so that a trace is the same walk with
+//! a recorder and without a commit. Order of the stages:
+//!
+//! 1. vNIC, from the workload: SpoofGuard, segment security, distributed load balancer, distributed
+//!    firewall (egress).
+//! 2. Segment: ARP and neighbour discovery; same segment switches, the gateway's MAC routes.
+//! 3. Router: reverse path check; known flow, else virtual server; local delivery; route; and if it
+//!    leaves by an uplink, NAT.
+//! 4. vNIC, to the workload: distributed firewall (ingress), un-DNAT of replies.
+
+mod balancer;
+mod firewall;
+mod neighbor;
+mod router;
+mod segment;
+mod vnic;
+
+use crate::cache::wire_len;
+use crate::drops::{Drop, DropReason, Stage};
+use crate::network::{InterfaceId, Network, Port, PortId, Router, RouterId, SegmentId, Tier};
+use crate::plan::{Outcome, Plan, Solicitation, Verdict};
+use crate::session::{Direction, RuleKey, Session, SessionId, Sessions, StageRecord};
+use crate::tables::Tables;
+use crate::trace::{Observer, Step, packet_line};
+use crate::tuple::{Node, Tuple};
+use packet::{
+    Addr, Frame, Headers, Icmp, IcmpErrorKind, IcmpMessage, Ip, Transport, icmp_error, tcp_flags,
+    tcp_reset,
+};
+
+/// Most routers that a packet may pass inside the lab.
+pub const MAX_HOPS: u8 = 16;
+
+/// What a walk reads.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    /// The configuration.
+    pub net: &'a Network,
+    /// The sessions.
+    pub sessions: &'a Sessions,
+    /// Learned tables and balancer positions.
+    pub tables: &'a Tables,
+    /// The moment.
+    pub now: packet::Time,
+}
+
+/// A stage either lets the packet go on or ends the walk with a verdict.
+type Stop<T> = Result<T, Box<Verdict>>;
+
+/// Where a packet is.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    /// In a segment, having come in by a port.
+    Entering(SegmentId),
+    /// In a segment, sent by a router to the station with the destination MAC.
+    Leaving(SegmentId),
+    /// At a router, having come in by an interface.
+    Router(RouterId, InterfaceId),
+    /// At the port it leaves by.
+    Port(PortId),
+}
+
+/// A walk in progress.
+pub struct Walk<'a, O: Observer> {
+    view: View<'a>,
+    observer: &'a mut O,
+    frame: &'a Frame,
+    /// Headers as the frame came in.
+    original: Headers,
+    headers: Headers,
+    ingress: PortId,
+    hops: u8,
+    mtu: u32,
+    /// The session that the packet belongs to, once a node knew it.
+    session: Option<(Session, Direction)>,
+    /// The packet goes from a workload to itself by its own service.
+    hairpin: bool,
+    answer: Option<Frame>,
+    answer_is_error: bool,
+    fragment_to: Option<u32>,
+    hold: Option<(Solicitation, Drop)>,
+    cacheable: bool,
+    plan: Plan,
+}
+
+impl<'a, O: Observer> Walk<'a, O> {
+    /// A walk of `frame`, which came in at `ingress` and parsed to `headers`.
+    pub fn new(
+        view: View<'a>,
+        ingress: PortId,
+        frame: &'a Frame,
+        headers: Headers,
+        observer: &'a mut O,
+    ) -> Walk<'a, O> {
+        Walk {
+            view,
+            observer,
+            frame,
+            original: headers,
+            headers,
+            ingress,
+            hops: 0,
+            mtu: u32::MAX,
+            session: None,
+            hairpin: false,
+            answer: None,
+            answer_is_error: false,
+            fragment_to: None,
+            hold: None,
+            cacheable: true,
+            plan: Plan { initiating: headers.ip().map(Tuple::of), ..Plan::default() },
+        }
+    }
+
+    /// Walks to the end.
+    #[must_use]
+    pub fn run(mut self) -> Outcome {
+        let verdict = match self.go() {
+            Ok(port) => Verdict::Deliver(port),
+            Err(stop) => *stop,
+        };
+        self.plan.terminating = self.headers.ip().map(Tuple::of);
+        self.plan.session = self.session.as_ref().map(|(s, d)| (s.id, *d));
+        let plain = self
+            .headers
+            .ip()
+            .is_some_and(|ip| ip.fragment.is_none() && !ip.options && ip.embedded().is_none());
+        let cacheable = self.cacheable
+            && plain
+            && self.fragment_to.is_none()
+            && self.answer.is_none()
+            && matches!(verdict, Verdict::Deliver(_));
+        Outcome {
+            verdict,
+            headers: self.headers,
+            answer: self.answer,
+            answer_is_error: self.answer_is_error,
+            fragment_to: self.fragment_to,
+            mtu: self.mtu,
+            plan: self.plan,
+            hold: self.hold,
+            cacheable,
+        }
+    }
+
+    fn go(&mut self) -> Stop<PortId> {
+        let net = self.view.net;
+        let Some(port) = net.port(self.ingress) else {
+            return Err(self.drop(Stage::Port, DropReason::UnknownPort, "port", None));
+        };
+        self.from_port(port)?;
+        if let Some(vnic) = &port.vnic {
+            self.from_vnic(port, vnic)?;
+        }
+        let mut place = Place::Entering(port.segment);
+        loop {
+            place = match place {
+                Place::Entering(segment) => self.enter_segment(segment)?,
+                Place::Leaving(segment) => self.to_station(segment)?,
+                Place::Router(router, interface) => self.route(router, interface)?,
+                Place::Port(out) => {
+                    self.to_port(out)?;
+                    return Ok(out);
+                }
+            };
+        }
+    }
+
+    fn from_port(&mut self, port: &Port) -> Stop<()> {
+        if self.headers.src_mac.is_group() || self.headers.src_mac == packet::Mac::ZERO {
+            return Err(self.drop(Stage::Port, DropReason::BadSourceMac, &port.name, None));
+        }
+        if self.headers.vlan.is_some() {
+            return Err(self.drop(Stage::Port, DropReason::VlanTagged, &port.name, None));
+        }
+        Ok(())
+    }
+
+    fn to_port(&mut self, out: PortId) -> Stop<()> {
+        let net = self.view.net;
+        let Some(port) = net.port(out) else {
+            return Err(self.drop(Stage::Port, DropReason::UnknownPort, "port", None));
+        };
+        if let Some(vnic) = &port.vnic {
+            self.to_vnic(out, port, vnic)?;
+        }
+        self.mtu = self.mtu.min(port.mtu);
+        let too_large =
+            self.headers.ip().is_some_and(|ip| wire_len(self.frame, &self.headers, ip) > port.mtu);
+        if too_large && self.fragment_to.is_none_or(|to| to > port.mtu) {
+            // A switch has no address to answer from: the sender's own segment MTU is wrong.
+            return Err(self.drop(Stage::Port, DropReason::FragmentationNeeded, &port.name, None));
+        }
+        self.note(Stage::Port, &port.name, || "leaves the network".to_owned());
+        Ok(())
+    }
+
+    /// Ends the walk with a counted drop.
+    fn drop(
+        &mut self,
+        stage: Stage,
+        reason: DropReason,
+        object: &str,
+        rule: Option<RuleKey>,
+    ) -> Box<Verdict> {
+        self.note(stage, object, || match rule {
+            Some(RuleKey::Firewall(id)) => format!("dropped: {reason}, rule {id}"),
+            _ => format!("dropped: {reason}"),
+        });
+        Box::new(Verdict::Drop(Drop {
+            stage,
+            reason,
+            object: object.to_owned(),
+            rule,
+            parse: None,
+        }))
+    }
+
+    /// Tells whoever watches.
+    fn note(&mut self, stage: Stage, object: &str, text: impl FnOnce() -> String) {
+        if O::WATCHES {
+            self.observer.step(Step {
+                stage,
+                object: object.to_owned(),
+                text: text(),
+                packet: packet_line(&self.headers),
+            });
+        }
+    }
+
+    /// Has an ICMP error sent to the packet's sender. It is built from the packet as it came in,
+    /// which is the packet as it is here with this walk's own translations reversed.
+    fn answer_error(&mut self, kind: IcmpErrorKind, source: Option<Addr>) {
+        if let Some(source) = source {
+            self.answer = icmp_error(self.frame, &self.original, kind, source);
+            self.answer_is_error = true;
+        }
+    }
+
+    /// Has the packet's sender told that it was rejected: TCP RST, otherwise ICMP
+    /// administratively prohibited, from the address that the sender used.
+    fn answer_reject(&mut self, kind: IcmpErrorKind) {
+        let Some(ip) = self.original.ip() else { return };
+        if ip.tcp().is_some() {
+            self.answer = tcp_reset(self.frame, &self.original);
+            self.answer_is_error = true;
+        } else {
+            self.answer_error(kind, Some(ip.dst));
+        }
+    }
+
+    fn ip(&self) -> Option<&Ip> {
+        self.headers.ip()
+    }
+
+    /// The tuple of the packet as it is here.
+    fn tuple(&self) -> Option<Tuple> {
+        self.headers.ip().map(Tuple::of)
+    }
+
+    /// Whether the packet may begin a session where a stage is strict: a TCP SYN, a datagram, an
+    /// ICMP query.
+    fn may_begin(&self) -> Result<(), DropReason> {
+        let Some(ip) = self.ip() else {
+            return Err(DropReason::NonIp);
+        };
+        match &ip.transport {
+            Transport::Tcp(t) => {
+                use tcp_flags::{ACK, FIN, RST, SYN};
+                if t.flags & (SYN | ACK | RST | FIN) == SYN {
+                    Ok(())
+                } else {
+                    Err(DropReason::NotSyn)
+                }
+            }
+            Transport::Icmp(Icmp { message, .. }) => match message {
+                IcmpMessage::Query { .. } => Ok(()),
+                IcmpMessage::Error(_) => Err(DropReason::IcmpUnmatched),
+                _ => Err(DropReason::NoSession),
+            },
+            Transport::LaterFragment => Err(DropReason::Fragment),
+            Transport::Udp(_) | Transport::Other => Ok(()),
+        }
+    }
+
+    fn is_icmp_error(&self) -> bool {
+        self.ip().is_some_and(|ip| ip.embedded().is_some())
+    }
+
+    /// What `node` remembers of the packet's flow, and which way the packet goes in it.
+    fn recall(
+        &mut self,
+        stage: Stage,
+        object: &str,
+        node: Node,
+    ) -> Stop<Option<(StageRecord, Direction)>> {
+        let Some(tuple) = self.tuple() else {
+            return Ok(None);
+        };
+        let Some(found) = self.view.sessions.find(node, tuple) else {
+            return Ok(None);
+        };
+        if self.plan.replaces.contains(&found.session) {
+            return Ok(None);
+        }
+        let known = self.session.as_ref().map(|(s, _)| s.id);
+        let session = match &self.session {
+            Some((session, _)) if session.id == found.session => session.clone(),
+            _ => match self.view.sessions.get(found.session) {
+                Some(session) => session,
+                None => return Ok(None),
+            },
+        };
+        // A SYN on a finished connection begins another one: rules, backend and port are chosen
+        // anew (features.md 5, complaint 2).
+        if session.progress.is_over() && !self.is_icmp_error() && self.may_begin().is_ok() {
+            self.plan.replaces.push(found.session);
+            return Ok(None);
+        }
+        if known.is_some_and(|id| id != found.session) {
+            return Err(self.drop(stage, DropReason::SessionConflict, object, None));
+        }
+        let record = session.records.iter().find(|r| {
+            r.node == node
+                && match found.direction {
+                    Direction::Forward => r.before == tuple,
+                    Direction::Reply => r.after.reversed() == tuple,
+                }
+        });
+        let record = record.copied();
+        self.session = Some((session, found.direction));
+        Ok(record.map(|r| (r, found.direction)))
+    }
+
+    /// Rewrites the packet as a record says. An ICMP error follows the flow of the packet it quotes:
+    /// what changes for the flow's source and destination changes in the quote, turned around, and
+    /// in the outer header.
+    fn translate(&mut self, from: Tuple, to: Tuple) {
+        let Some(ip) = self.headers.ip_mut() else {
+            return;
+        };
+        // An error may come from a router on the way: its source is the flow's only if it says so.
+        if ip.embedded().is_none() || ip.src == from.src {
+            ip.src = to.src;
+        }
+        ip.dst = to.dst;
+        match &mut ip.transport {
+            Transport::Tcp(t) => (t.src_port, t.dst_port) = (to.src_port, to.dst_port),
+            Transport::Udp(u) => (u.src_port, u.dst_port) = (to.src_port, to.dst_port),
+            Transport::Icmp(icmp) => match &mut icmp.message {
+                IcmpMessage::Query { id, .. } | IcmpMessage::Reply { id, .. } => *id = to.src_port,
+                IcmpMessage::Error(e) => {
+                    (e.src, e.dst) = (to.dst, to.src);
+                    (e.src_port, e.dst_port) = (to.dst_port, to.src_port);
+                }
+                _ => {}
+            },
+            Transport::Other | Transport::LaterFragment => {}
+        }
+    }
+
+    /// Follows a record in the direction the packet goes.
+    fn follow(&mut self, record: &StageRecord, direction: Direction) {
+        let (from, to) = match direction {
+            Direction::Forward => (record.before, record.after),
+            Direction::Reply => (record.after.reversed(), record.before.reversed()),
+        };
+        self.translate(from, to);
+    }
+
+    /// Whether a record whose forward tuple leaves `node` as `after` can be made: its reply is
+    /// nobody else's.
+    fn is_free(&self, node: Node, after: Tuple) -> bool {
+        match self.view.sessions.find(node, after.reversed()) {
+            None => true,
+            Some(found) => self.plan.replaces.contains(&found.session),
+        }
+    }
+
+    /// The session that the packet belongs to, if a node has known it.
+    fn session_id(&self) -> Option<SessionId> {
+        self.session.as_ref().map(|(s, _)| s.id)
+    }
+}
+
+/// The stages of a router by its tier.
+fn nat_stage(router: &Router) -> Stage {
+    match router.tier {
+        Tier::Tier0 => Stage::T0Nat,
+        Tier::Tier1 => Stage::T1Nat,
+    }
+}
+
+fn balancer_stage(router: &Router) -> Stage {
+    match router.tier {
+        Tier::Tier0 => Stage::T0Lb,
+        Tier::Tier1 => Stage::T1Lb,
+    }
+}
+
+fn route_stage(router: &Router) -> Stage {
+    match router.tier {
+        Tier::Tier0 => Stage::T0Route,
+        Tier::Tier1 => Stage::T1Route,
+    }
+}

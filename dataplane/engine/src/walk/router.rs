@@ -1,0 +1,360 @@
+//! A Tier-0 or Tier-1 gateway.
+//!
+//! Order: sanity of addresses (RFC 1812, 5.3.7), reverse path check (RFC 3704), known flow, virtual
+//! server, local delivery, TTL, route, NAT if it leaves by an uplink, MTU. ICMP errors carry the
+//! address of the interface that the packet came in by.
+
+use super::{MAX_HOPS, Place, Stop, Walk, nat_stage, route_stage};
+use crate::cache::wire_len;
+use crate::drops::{Drop, DropReason, Stage};
+use crate::hash::hash_of;
+use crate::network::{
+    Attachment, EcmpHash, Interface, InterfaceId, NatAction, NextHop, Route, RouteTarget, Router,
+    RouterId, SegmentId, Side, Urpf,
+};
+use crate::plan::{Solicitation, Verdict};
+use crate::session::{RecordKind, RuleKey, StageRecord, TimerClass};
+use crate::tables::{Neighbor, NeighborKey};
+use crate::trace::Observer;
+use crate::tuple::{Node, Tuple};
+use packet::{
+    Addr, Icmp, IcmpErrorKind, IcmpMessage, Mac, Transport, arp_request, echo_reply,
+    neighbor_solicitation,
+};
+
+impl<O: Observer> Walk<'_, O> {
+    pub(super) fn route(&mut self, id: RouterId, from: InterfaceId) -> Stop<Place> {
+        let net = self.view.net;
+        let Some((router, entry)) = net.router(id).and_then(|r| r.interface(from).map(|i| (r, i)))
+        else {
+            return Err(self.drop(Stage::Segment, DropReason::NoRoute, "router", None));
+        };
+        let stage = route_stage(router);
+        self.hops += 1;
+        if self.hops > MAX_HOPS {
+            return Err(self.drop(stage, DropReason::HopLimit, &router.name, None));
+        }
+        self.sane(stage, router, entry)?;
+        self.reverse_path(router, from, entry)?;
+        let known = self.known_flow(id, router)?;
+        let owned = known || self.server_balancer(id, router)?;
+        let Some(dst) = self.ip().map(|ip| ip.dst) else {
+            return Err(self.drop(stage, DropReason::NonIp, &router.name, None));
+        };
+        if router.owns(dst) {
+            return Err(self.local(router));
+        }
+        if !owned && entry.side == Side::Uplink && router.private.iter().any(|p| p.contains(dst)) {
+            return Err(self.drop(
+                nat_stage(router),
+                DropReason::PrivateDestination,
+                &router.name,
+                None,
+            ));
+        }
+        self.time_to_live(stage, router, entry)?;
+        let hop = self.lookup(stage, router, entry)?;
+        let Some(exit) = router.interface(hop.interface) else {
+            return Err(self.drop(stage, DropReason::NoRoute, &router.name, None));
+        };
+        if exit.side == Side::Uplink && !owned {
+            self.source_nat(id, router)?;
+        }
+        self.fits(stage, router, entry, exit)?;
+        match exit.attachment {
+            Attachment::Router(next, interface) => Ok(Place::Router(next, interface)),
+            Attachment::Segment(segment) => self.to_neighbor(id, router, entry, hop, exit, segment),
+        }
+    }
+
+    /// Addresses that never appear on a wire.
+    fn sane(&mut self, stage: Stage, router: &Router, entry: &Interface) -> Stop<()> {
+        let Some(ip) = self.ip() else {
+            return Err(self.drop(stage, DropReason::NonIp, &router.name, None));
+        };
+        let (src, dst, options) = (ip.src, ip.dst, ip.options);
+        let martian_source = src.is_unspecified()
+            || src.is_loopback()
+            || src.is_multicast()
+            || src == Addr::BROADCAST_V4
+            || (src.is_v4() && src.low32() >> 28 == 0xf)
+            || entry.addresses.iter().any(|(a, _)| *a == src);
+        let martian_destination = dst.is_unspecified()
+            || dst.is_loopback()
+            || dst.is_multicast()
+            || (dst.is_v4() && dst.low32() >> 28 == 0xf)
+            || (dst.is_v4() && dst.low32() >> 24 == 0);
+        let link_local = (src.is_link_local() || dst.is_link_local()) && !router.owns(dst);
+        if martian_source || martian_destination || src == dst || link_local {
+            return Err(self.drop(stage, DropReason::Martian, &router.name, None));
+        }
+        if options {
+            return Err(self.drop(stage, DropReason::Options, &router.name, None));
+        }
+        Ok(())
+    }
+
+    fn reverse_path(&mut self, router: &Router, from: InterfaceId, entry: &Interface) -> Stop<()> {
+        let Some(src) = self.ip().map(|ip| ip.src) else {
+            return Ok(());
+        };
+        let passes = match (entry.urpf, router.fib.lookup(src)) {
+            (Urpf::None, _) => true,
+            (Urpf::Loose, Some(Route { target: RouteTarget::NextHops(_), .. })) => true,
+            (Urpf::Strict, Some(Route { target: RouteTarget::NextHops(hops), .. })) => {
+                hops.iter().any(|h| h.interface == from)
+            }
+            _ => false,
+        };
+        if passes {
+            return Ok(());
+        }
+        Err(self.drop(Stage::T0Urpf, DropReason::Urpf, &router.name, None))
+    }
+
+    /// Follows what the gateway remembers of the packet's flow.
+    fn known_flow(&mut self, id: RouterId, router: &Router) -> Stop<bool> {
+        let stage = nat_stage(router);
+        let Some((record, direction)) = self.recall(stage, &router.name, Node::Gateway(id))? else {
+            return Ok(false);
+        };
+        self.follow(&record, direction);
+        self.note(stage, &router.name, || {
+            format!("known session: {} became {}", record.before, record.after)
+        });
+        Ok(true)
+    }
+
+    /// The packet is for the router itself, or for an address that it translates.
+    fn local(&mut self, router: &Router) -> Box<Verdict> {
+        let stage = route_stage(router);
+        let Some(ip) = self.ip().copied() else {
+            return self.drop(stage, DropReason::NonIp, &router.name, None);
+        };
+        let pingable = !router.local.contains(&ip.dst) || router.balancer.has_server(ip.dst);
+        match ip.transport {
+            Transport::Icmp(Icmp { message: IcmpMessage::Query { .. }, kind: 8 | 128, .. })
+                if pingable && ip.fragment.is_none() =>
+            {
+                self.answer = echo_reply(self.frame, &self.original);
+                self.note(stage, &router.name, || "answered the ping".to_owned());
+                Box::new(Verdict::Consume(stage))
+            }
+            Transport::Icmp(Icmp { message: IcmpMessage::Error(_), .. }) => {
+                self.drop(nat_stage(router), DropReason::IcmpUnmatched, &router.name, None)
+            }
+            _ if router.local.contains(&ip.dst) => {
+                self.drop(nat_stage(router), DropReason::NoSession, &router.name, None)
+            }
+            Transport::Udp(_) => {
+                // What traceroute waits for at the last hop.
+                let source = self.original.ip().map(|o| o.dst);
+                self.answer_error(IcmpErrorKind::PortUnreachable, source);
+                self.drop(stage, DropReason::RouterClosed, &router.name, None)
+            }
+            _ => self.drop(stage, DropReason::RouterClosed, &router.name, None),
+        }
+    }
+
+    fn time_to_live(&mut self, stage: Stage, router: &Router, entry: &Interface) -> Stop<()> {
+        let Some(ip) = self.headers.ip_mut() else {
+            return Ok(());
+        };
+        if ip.ttl > 1 {
+            ip.ttl -= 1;
+            return Ok(());
+        }
+        let source = self.own_address(entry);
+        self.answer_error(IcmpErrorKind::TimeExceeded, source);
+        Err(self.drop(stage, DropReason::TtlExpired, &router.name, None))
+    }
+
+    /// The address that the router's errors to the packet's sender come from.
+    fn own_address(&self, entry: &Interface) -> Option<Addr> {
+        entry.address_like(self.original.ip()?.src)
+    }
+
+    /// The way on: longest prefix, then the path that the flow hashes to.
+    fn lookup(&mut self, stage: Stage, router: &Router, entry: &Interface) -> Stop<NextHop> {
+        let Some(tuple) = self.tuple() else {
+            return Err(self.drop(stage, DropReason::NonIp, &router.name, None));
+        };
+        let Some(dst) = self.ip().map(|ip| ip.dst) else {
+            return Err(self.drop(stage, DropReason::NonIp, &router.name, None));
+        };
+        let source = self.own_address(entry);
+        let Some(route) = router.fib.lookup(dst) else {
+            // The article's `Destination Host Unreachable` is code 1, not code 0 (F15).
+            self.answer_error(IcmpErrorKind::HostUnreachable, source);
+            return Err(self.drop(stage, DropReason::NoRoute, &router.name, None));
+        };
+        let hops = match &route.target {
+            RouteTarget::NextHops(hops) => hops,
+            RouteTarget::Blackhole => {
+                return Err(self.drop(stage, DropReason::Blackhole, &router.name, None));
+            }
+            RouteTarget::Unreachable => {
+                self.answer_error(IcmpErrorKind::HostUnreachable, source);
+                return Err(self.drop(stage, DropReason::UnreachableRoute, &router.name, None));
+            }
+        };
+        if route.prefix.is_broadcast(dst) && hops.iter().any(|h| h.gateway.is_none()) {
+            return Err(self.drop(stage, DropReason::Martian, &router.name, None));
+        }
+        let Some(hop) = self.choose_path(router, tuple, hops) else {
+            return Err(self.drop(stage, DropReason::NoRoute, &router.name, None));
+        };
+        self.note(stage, &router.name, || {
+            let name = router.interface(hop.interface).map_or("?", |i| i.name.as_str());
+            let paths = if hops.len() > 1 {
+                format!(", one of {} paths", hops.len())
+            } else {
+                String::new()
+            };
+            match hop.gateway {
+                Some(gw) => {
+                    format!("route {} {} via {gw} by {name}{paths}", route.prefix, route.source)
+                }
+                None => format!("route {} {} by {name}{paths}", route.prefix, route.source),
+            }
+        });
+        Ok(hop)
+    }
+
+    /// Rendezvous hashing: every path gets a score for the flow, the best wins. When a path goes,
+    /// only its own flows move (features.md 3.D, resilient hashing).
+    fn choose_path(&self, router: &Router, tuple: Tuple, hops: &[NextHop]) -> Option<NextHop> {
+        if let [only] = hops {
+            return Some(*only);
+        }
+        let seed = self.view.net.seed;
+        hops.iter()
+            .max_by_key(|hop| {
+                let path = (hop.interface.0, hop.gateway);
+                let score = match router.ecmp {
+                    EcmpHash::FiveTuple => hash_of(seed, 4, &(tuple, path)),
+                    EcmpHash::TwoTuple => hash_of(seed, 4, &(tuple.src, tuple.dst, path)),
+                };
+                (score, std::cmp::Reverse(**hop))
+            })
+            .copied()
+    }
+
+    /// NAT of a flow that leaves by an uplink and that no virtual server owns.
+    fn source_nat(&mut self, id: RouterId, router: &Router) -> Stop<()> {
+        let stage = nat_stage(router);
+        let Some(tuple) = self.tuple() else {
+            return Ok(());
+        };
+        let Some(rule) = router.nat.lookup(tuple.src, tuple.dst) else {
+            if router.private.iter().any(|p| p.contains(tuple.src)) {
+                return Err(self.drop(stage, DropReason::NoNatRule, &router.name, None));
+            }
+            return Ok(());
+        };
+        let key = Some(RuleKey::Nat(id, rule.id));
+        self.may_begin().map_err(|reason| self.drop(stage, reason, &router.name, key))?;
+        let node = Node::Gateway(id);
+        let after = match rule.action {
+            NatAction::NoSnat => self.is_free(node, tuple).then_some(tuple),
+            NatAction::Snat(address) => self.allocate(node, Tuple { src: address, ..tuple }),
+        };
+        let Some(after) = after else {
+            return Err(self.drop(stage, DropReason::NatPortExhausted, &router.name, key));
+        };
+        self.plan.records.push(StageRecord {
+            node,
+            before: tuple,
+            after,
+            kind: RecordKind::Nat { rule: rule.id },
+            timers: TimerClass::Gateway,
+        });
+        self.translate(tuple, after);
+        self.note(stage, &router.name, || match rule.action {
+            NatAction::NoSnat => format!("NO_SNAT by rule {} '{}'", rule.id, rule.name),
+            NatAction::Snat(_) => {
+                format!(
+                    "SNAT to {}:{} by rule {} '{}'",
+                    after.src, after.src_port, rule.id, rule.name
+                )
+            }
+        });
+        Ok(())
+    }
+
+    fn fits(
+        &mut self,
+        stage: Stage,
+        router: &Router,
+        entry: &Interface,
+        exit: &Interface,
+    ) -> Stop<()> {
+        self.mtu = self.mtu.min(exit.mtu);
+        let Some(ip) = self.ip() else { return Ok(()) };
+        let keeps_whole = ip.dont_fragment || !ip.is_v4();
+        if wire_len(self.frame, &self.headers, ip) <= exit.mtu {
+            return Ok(());
+        }
+        if keeps_whole {
+            let source = self.own_address(entry);
+            self.answer_error(IcmpErrorKind::FragmentationNeeded { mtu: exit.mtu }, source);
+            return Err(self.drop(stage, DropReason::FragmentationNeeded, &router.name, None));
+        }
+        self.fragment_to = Some(self.fragment_to.map_or(exit.mtu, |to| to.min(exit.mtu)));
+        Ok(())
+    }
+
+    /// Sends on to a station of a segment: its MAC is known, or asked for while the packet waits.
+    fn to_neighbor(
+        &mut self,
+        id: RouterId,
+        router: &Router,
+        entry: &Interface,
+        hop: NextHop,
+        exit: &Interface,
+        segment: SegmentId,
+    ) -> Stop<Place> {
+        let Some(dst) = self.ip().map(|ip| ip.dst) else {
+            return Err(self.drop(Stage::Neighbor, DropReason::NonIp, &router.name, None));
+        };
+        let address = hop.gateway.unwrap_or(dst);
+        let key = NeighborKey { router: id, interface: hop.interface, address };
+        if let Some(mac) = self.neighbor(segment, key) {
+            self.headers.dst_mac = mac;
+            self.headers.src_mac = exit.mac;
+            return Ok(Place::Leaving(segment));
+        }
+        let source = exit.address_like(address).unwrap_or(address);
+        let frame = if address.is_v4() {
+            arp_request(exit.mac, source, address)
+        } else {
+            neighbor_solicitation(exit.mac, source, address)
+        };
+        let own = self.own_address(entry);
+        self.answer_error(IcmpErrorKind::HostUnreachable, own);
+        self.hold = Some((
+            Solicitation { segment, frame },
+            Drop {
+                stage: Stage::Neighbor,
+                reason: DropReason::NeighborUnresolved,
+                object: router.name.clone(),
+                rule: None,
+                parse: None,
+            },
+        ));
+        self.note(Stage::Neighbor, &router.name, || format!("waits: who has {address}?"));
+        Err(Box::new(Verdict::Hold(key)))
+    }
+
+    fn neighbor(&self, segment: SegmentId, key: NeighborKey) -> Option<Mac> {
+        if let Some(mac) =
+            self.view.net.segment(segment).and_then(|s| s.neighbors.get(&key.address))
+        {
+            return Some(*mac);
+        }
+        match self.view.tables.neighbors.get(&key) {
+            Some(Neighbor::Resolved { mac, until }) if *until > self.view.now => Some(*mac),
+            _ => None,
+        }
+    }
+}

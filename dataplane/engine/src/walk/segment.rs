@@ -1,0 +1,93 @@
+//! Switching in a segment.
+
+use super::{Place, Stop, Walk};
+use crate::drops::{Drop, DropReason, Stage};
+use crate::network::{PortId, Segment, SegmentId};
+use crate::plan::{Learned, Verdict};
+use crate::trace::Observer;
+use packet::Payload;
+
+impl<O: Observer> Walk<'_, O> {
+    /// A frame that came in by a port.
+    pub(super) fn enter_segment(&mut self, id: SegmentId) -> Stop<Place> {
+        let net = self.view.net;
+        let Some(segment) = net.segment(id) else {
+            return Err(self.drop(Stage::Segment, DropReason::UnknownPort, "segment", None));
+        };
+        if segment.learning && !segment.stations.contains_key(&self.headers.src_mac) {
+            self.plan.learned =
+                Some(Learned { segment: id, mac: self.headers.src_mac, port: self.ingress });
+        }
+        self.resolve_here(segment)?;
+        let dst = self.headers.dst_mac;
+        if dst.is_group() {
+            return Err(self.flood(segment));
+        }
+        let gateway = segment.gateways.iter().find(|(r, i)| {
+            net.router(*r).and_then(|r| r.interface(*i)).is_some_and(|i| i.mac == dst)
+        });
+        if let Some((router, interface)) = gateway {
+            if !matches!(self.headers.payload, Payload::Ip(_)) {
+                return Err(self.drop(Stage::Segment, DropReason::NonIp, &segment.name, None));
+            }
+            self.note(Stage::Segment, &segment.name, || "to the gateway".to_owned());
+            return Ok(Place::Router(*router, *interface));
+        }
+        let out = self.station(id, segment)?;
+        if out == self.ingress {
+            return Err(self.drop(Stage::Segment, DropReason::SamePort, &segment.name, None));
+        }
+        self.note(Stage::Segment, &segment.name, || "switched".to_owned());
+        Ok(Place::Port(out))
+    }
+
+    /// A packet that a router sent to a station.
+    pub(super) fn to_station(&mut self, id: SegmentId) -> Stop<Place> {
+        let Some(segment) = self.view.net.segment(id) else {
+            return Err(self.drop(Stage::Segment, DropReason::UnknownPort, "segment", None));
+        };
+        self.station(id, segment).map(Place::Port)
+    }
+
+    fn station(&mut self, id: SegmentId, segment: &Segment) -> Stop<PortId> {
+        let mac = self.headers.dst_mac;
+        let age = self.view.net.timers.mac_age;
+        let known = segment
+            .stations
+            .get(&mac)
+            .copied()
+            .or_else(|| self.view.tables.station(id, mac, self.view.now, age));
+        match known {
+            Some(port) => Ok(port),
+            None if segment.learning => Err(self.flood(segment)),
+            None => Err(self.drop(Stage::Segment, DropReason::UnknownUnicast, &segment.name, None)),
+        }
+    }
+
+    /// A copy to every port of the segment but the one it came from.
+    fn flood(&mut self, segment: &Segment) -> Box<Verdict> {
+        let net = self.view.net;
+        let mut ports = Vec::new();
+        let mut refused = Vec::new();
+        for id in segment.ports.iter().copied().filter(|id| *id != self.ingress) {
+            let Some(port) = net.port(id) else { continue };
+            match port.vnic.as_ref().and_then(|vnic| self.refuses_copy(vnic)) {
+                None => ports.push(id),
+                Some(rule) => refused.push(Drop {
+                    stage: Stage::DfwIn,
+                    reason: DropReason::Firewall,
+                    object: port.name.clone(),
+                    rule: Some(rule),
+                    parse: None,
+                }),
+            }
+        }
+        if ports.is_empty() && refused.is_empty() {
+            return self.drop(Stage::Segment, DropReason::NoRecipient, &segment.name, None);
+        }
+        self.note(Stage::Segment, &segment.name, || {
+            format!("flooded to {} ports, {} refused", ports.len(), refused.len())
+        });
+        Box::new(Verdict::Flood { ports, refused })
+    }
+}

@@ -1,0 +1,584 @@
+//! A worker: batches of frames in, frames out.
+//!
+//! Three levels. A cached action whose guards hold is repeated in place. Everything else is walked,
+//! committed and, where later packets of the flow would come out the same, cached. Timers run in
+//! [`Worker::advance`], which [`Worker::process`] calls first, so that nothing that has expired by
+//! `now` is ever used.
+
+mod commit;
+mod timers;
+mod trace;
+
+pub use trace::{Trace, TraceEnd};
+
+use crate::cache::{CacheEntry, FlowCache, FlowKey, Key4, Key6, wire_packets};
+use crate::drops::{Drop, DropReason, Stage};
+use crate::network::{Network, PortId};
+use crate::plan::{Outcome, Verdict};
+use crate::session::{
+    CommitError, Observation, RuleKey, Session, Sessions, TimerSettings, Traffic,
+};
+use crate::tables::{Accounting, DropKey, Held, Hit, PortTraffic, Tables};
+use crate::trace::{Nobody, Recorder, Step};
+use crate::walk::{View, Walk};
+use packet::{
+    Addr, EmbeddedRewrite, Frame, Headers, Rewrite, Time, Transport, fragment_ipv4, parse,
+    tcp_flags, verify_transport,
+};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// A frame and the port it came in by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// Ingress port.
+    pub port: PortId,
+    /// The frame.
+    pub frame: Frame,
+}
+
+/// How a worker is set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorkerConfig {
+    /// Seed of the lab.
+    pub seed: u64,
+    /// Whether results are cached. Without, every packet is walked: the reference that the cache is
+    /// tested against.
+    pub cache: bool,
+    /// Most cached actions of each family.
+    pub cache_entries: usize,
+}
+
+impl Default for WorkerConfig {
+    fn default() -> WorkerConfig {
+        WorkerConfig { seed: 0, cache: true, cache_entries: 4_194_304 }
+    }
+}
+
+/// Attempts at a packet whose commit met a conflict.
+const ATTEMPTS: u8 = 4;
+/// How long a first fragment's ports are remembered (RFC 791 names 15 s as a lower bound).
+const FRAGMENT_AGE: Duration = Duration::from_secs(30);
+/// Most datagrams of which the first fragment is remembered.
+const MAX_FRAGMENTED: usize = 4_096;
+
+/// Which datagram a fragment belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Datagram {
+    port: PortId,
+    src: Addr,
+    dst: Addr,
+    protocol: u8,
+    id: u32,
+}
+
+/// One worker and all state of its lab.
+#[derive(Debug)]
+pub struct Worker {
+    config: WorkerConfig,
+    sessions: Sessions,
+    tables: Tables,
+    /// Raised whenever something that walks look up in the learned tables has changed.
+    generation: u64,
+    cache4: FlowCache<Key4>,
+    cache6: FlowCache<Key6>,
+    fragments: BTreeMap<Datagram, (Transport, Time)>,
+    /// Timers of the snapshot last seen.
+    timers: TimerSettings,
+    /// Packets whose next hop has answered, to be walked again.
+    released: Vec<Held>,
+    /// Walks that were watched, while somebody wants them.
+    recorded: Option<Vec<Recorded>>,
+}
+
+/// A walk that was watched and committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// When.
+    pub time: Time,
+    /// Ingress port.
+    pub port: PortId,
+    /// The frame as it came in.
+    pub frame: Frame,
+    /// Every decision, in order.
+    pub steps: Vec<Step>,
+}
+
+impl Worker {
+    /// A worker that knows nothing yet.
+    #[must_use]
+    pub fn new(config: WorkerConfig) -> Worker {
+        Worker {
+            config,
+            sessions: Sessions::new(config.seed),
+            tables: Tables::default(),
+            generation: 0,
+            cache4: FlowCache::new(config.seed, config.cache_entries),
+            cache6: FlowCache::new(config.seed, config.cache_entries),
+            fragments: BTreeMap::new(),
+            timers: TimerSettings::default(),
+            released: Vec::new(),
+            recorded: None,
+        }
+    }
+
+    /// Takes a batch; what leaves is appended to `tx` in order. `now` must not go back.
+    pub fn process(
+        &mut self,
+        net: &Network,
+        batch: &mut Vec<Received>,
+        now: Time,
+        tx: &mut Vec<(PortId, Frame)>,
+    ) {
+        self.advance(net, now, tx);
+        for Received { port, frame } in batch.drain(..) {
+            self.receive(net, port, frame, now, tx);
+        }
+    }
+
+    fn receive(
+        &mut self,
+        net: &Network,
+        port: PortId,
+        mut frame: Frame,
+        now: Time,
+        tx: &mut Vec<(PortId, Frame)>,
+    ) {
+        let headers = match parse(&frame.bytes) {
+            Ok(headers) => headers,
+            Err(error) => {
+                self.count_received(port, 1, frame.bytes.len() as u64);
+                let object = net.port(port).map_or_else(|| "port".to_owned(), |p| p.name.clone());
+                let drop = Drop {
+                    stage: Stage::Port,
+                    reason: DropReason::Malformed,
+                    object,
+                    rule: None,
+                    parse: Some(error),
+                };
+                self.tables.count_drop(&drop, frame.bytes.len() as u64, now);
+                return;
+            }
+        };
+        if self.config.cache
+            && let Some(out) = self.hit(net, port, &mut frame, &headers, now)
+        {
+            tx.push((out, frame));
+            return;
+        }
+        self.count_received(port, wire_packets(&frame, &headers), frame.bytes.len() as u64);
+        self.slow(net, port, frame, headers, now, tx);
+    }
+
+    /// Repeats a cached action, if there is one that holds.
+    fn hit(
+        &mut self,
+        net: &Network,
+        port: PortId,
+        frame: &mut Frame,
+        headers: &Headers,
+        now: Time,
+    ) -> Option<PortId> {
+        let ip = headers.ip()?;
+        let generation = self.generation;
+        let entry = match FlowKey::of(port, headers)? {
+            FlowKey::V4(key) => self.cache4.get_mut(&key),
+            FlowKey::V6(key) => self.cache6.get_mut(&key),
+        }?;
+        if entry.epoch != net.epoch
+            || entry.generation != generation
+            || !entry.admits(frame, headers, ip)
+        {
+            return None;
+        }
+        entry.unreported.add(wire_packets(frame, headers), frame.bytes.len() as u64);
+        entry.frames += 1;
+        entry.last_seen = now;
+        entry.rewrite.apply(frame, headers);
+        Some(entry.out)
+    }
+
+    /// Walks a packet, commits the plan, and sends what came of it.
+    fn slow(
+        &mut self,
+        net: &Network,
+        port: PortId,
+        frame: Frame,
+        headers: Headers,
+        now: Time,
+        tx: &mut Vec<(PortId, Frame)>,
+    ) {
+        let bytes = frame.bytes.len() as u64;
+        let Some(walked) = self.with_ports(port, headers, now) else {
+            self.drop_at(net, port, DropReason::Fragment, Stage::Session, bytes, now);
+            return;
+        };
+        if walked.ip().is_some_and(|ip| ip.embedded().is_some())
+            && !verify_transport(&frame.bytes, &headers)
+        {
+            self.drop_at(net, port, DropReason::IcmpChecksum, Stage::Port, bytes, now);
+            return;
+        }
+        self.report_for(port, &walked);
+        for _ in 0..ATTEMPTS {
+            let view = View { net, sessions: &self.sessions, tables: &self.tables, now };
+            let mut recorder = Recorder::default();
+            let outcome = if self.recorded.is_some() {
+                Walk::new(view, port, &frame, walked, &mut recorder).run()
+            } else {
+                Walk::new(view, port, &frame, walked, &mut Nobody).run()
+            };
+            match self.commit(net, port, &frame, &walked, &outcome, now) {
+                Ok(session) => {
+                    if let Some(recorded) = &mut self.recorded {
+                        let steps = recorder.steps;
+                        recorded.push(Recorded { time: now, port, frame: frame.clone(), steps });
+                    }
+                    self.finish(net, port, frame, headers, walked, outcome, session, now, tx);
+                    return;
+                }
+                Err(CommitError::Conflict) => {}
+                Err(CommitError::Full) => {
+                    self.drop_at(
+                        net,
+                        port,
+                        DropReason::SessionTableFull,
+                        Stage::Session,
+                        bytes,
+                        now,
+                    );
+                    return;
+                }
+            }
+        }
+        self.drop_at(net, port, DropReason::SessionConflict, Stage::Session, bytes, now);
+    }
+
+    /// The headers to walk with: a later fragment has the transport header of its first one.
+    fn with_ports(&mut self, port: PortId, headers: Headers, now: Time) -> Option<Headers> {
+        let mut walked = headers;
+        let Some(ip) = walked.ip_mut() else {
+            return Some(walked);
+        };
+        if ip.transport != Transport::LaterFragment {
+            return Some(walked);
+        }
+        let key = datagram(port, ip.src, ip.dst, ip.protocol, ip.fragment?.id);
+        let (transport, until) = self.fragments.get(&key)?;
+        if *until <= now {
+            return None;
+        }
+        ip.transport = *transport;
+        Some(walked)
+    }
+
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "the end of one packet's way: all of it is needed"
+    )]
+    fn finish(
+        &mut self,
+        net: &Network,
+        port: PortId,
+        mut frame: Frame,
+        headers: Headers,
+        walked: Headers,
+        mut outcome: Outcome,
+        session: Option<commit::Committed>,
+        now: Time,
+        tx: &mut Vec<(PortId, Frame)>,
+    ) {
+        let bytes = frame.bytes.len() as u64;
+        let held = matches!(outcome.verdict, Verdict::Hold(_));
+        if !held && let Some(answer) = outcome.answer.take() {
+            if !outcome.answer_is_error || self.tables.may_answer(port, now) {
+                self.tables.accounting.originated += 1;
+                self.send(port, answer, tx);
+            }
+        }
+        match &outcome.verdict {
+            Verdict::Deliver(out) => {
+                let out = *out;
+                let rewrite = Rewrite::between(&walked, &outcome.headers);
+                self.remember_fragment(port, &headers, now);
+                if outcome.cacheable && self.config.cache {
+                    self.store(net, port, &headers, &outcome, rewrite, session, out, now);
+                }
+                rewrite.apply(&mut frame, &headers);
+                if let Some(quote) = EmbeddedRewrite::between(&walked, &outcome.headers) {
+                    quote.apply(&mut frame, &headers);
+                }
+                match outcome.fragment_to {
+                    None => self.send(out, frame, tx),
+                    Some(mtu) => self.send_fragments(net, out, &frame, mtu, now, tx),
+                }
+            }
+            Verdict::Flood { ports, refused } => {
+                let copies = (ports.len() + refused.len()) as u64;
+                self.tables.accounting.copies += copies.saturating_sub(1);
+                for drop in refused {
+                    self.tables.count_drop(drop, bytes, now);
+                }
+                Rewrite::between(&walked, &outcome.headers).apply(&mut frame, &headers);
+                for out in ports {
+                    self.send(*out, frame.clone(), tx);
+                }
+            }
+            Verdict::Drop(drop) => self.tables.count_drop(drop, bytes, now),
+            Verdict::Consume(_) => self.tables.accounting.consumed += 1,
+            Verdict::Hold(key) => {
+                let key = *key;
+                self.hold(net, key, port, frame, outcome, now, tx);
+            }
+        }
+        self.release_resolved(net, now, tx);
+    }
+
+    fn send(&mut self, out: PortId, frame: Frame, tx: &mut Vec<(PortId, Frame)>) {
+        self.tables.accounting.delivered += 1;
+        let packets = parse(&frame.bytes).map_or(1, |h| wire_packets(&frame, &h));
+        self.tables.ports.entry(out).or_default().tx.add(packets, frame.bytes.len() as u64);
+        tx.push((out, frame));
+    }
+
+    fn send_fragments(
+        &mut self,
+        net: &Network,
+        out: PortId,
+        frame: &Frame,
+        mtu: u32,
+        now: Time,
+        tx: &mut Vec<(PortId, Frame)>,
+    ) {
+        let pieces = parse(&frame.bytes).ok().and_then(|h| fragment_ipv4(frame, &h, mtu));
+        let Some(pieces) = pieces else {
+            let bytes = frame.bytes.len() as u64;
+            self.drop_at(net, out, DropReason::FragmentationNeeded, Stage::Port, bytes, now);
+            return;
+        };
+        self.tables.accounting.copies += (pieces.len() as u64).saturating_sub(1);
+        for piece in pieces {
+            self.send(out, piece, tx);
+        }
+    }
+
+    fn drop_at(
+        &mut self,
+        net: &Network,
+        port: PortId,
+        reason: DropReason,
+        stage: Stage,
+        bytes: u64,
+        now: Time,
+    ) {
+        let object = net.port(port).map_or_else(|| "port".to_owned(), |p| p.name.clone());
+        let drop = Drop { stage, reason, object, rule: None, parse: None };
+        self.tables.count_drop(&drop, bytes, now);
+    }
+
+    fn remember_fragment(&mut self, port: PortId, headers: &Headers, now: Time) {
+        let Some(ip) = headers.ip() else { return };
+        let Some(fragment) = ip.fragment.filter(|f| f.offset == 0 && f.more) else {
+            return;
+        };
+        self.fragments.retain(|_, (_, until)| *until > now);
+        if self.fragments.len() < MAX_FRAGMENTED {
+            let key = datagram(port, ip.src, ip.dst, ip.protocol, fragment.id);
+            self.fragments.insert(key, (ip.transport, now + FRAGMENT_AGE));
+        }
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "everything that a cached action is made of")]
+    fn store(
+        &mut self,
+        net: &Network,
+        port: PortId,
+        headers: &Headers,
+        outcome: &Outcome,
+        rewrite: Rewrite,
+        session: Option<commit::Committed>,
+        out: PortId,
+        now: Time,
+    ) {
+        let Some(key) = FlowKey::of(port, headers) else {
+            return;
+        };
+        let tcp_session = session.is_some() && headers.ip().is_some_and(|ip| ip.tcp().is_some());
+        if session.as_ref().is_some_and(|s| !s.steady) {
+            return;
+        }
+        let session = session.map(|s| (s.id, s.direction));
+        if let Some((id, direction)) = session
+            && let Some(old) = self.sessions.set_cached(id, direction, key)
+        {
+            self.forget(old);
+        }
+        let entry = CacheEntry {
+            epoch: net.epoch,
+            generation: self.generation,
+            src_mac: headers.src_mac,
+            mtu: outcome.mtu,
+            tcp_session,
+            rewrite,
+            out,
+            session,
+            learned: outcome.plan.learned.map(|l| l.segment),
+            unreported: Traffic::default(),
+            frames: 0,
+            last_seen: now,
+        };
+        match key {
+            FlowKey::V4(key) => {
+                for (key, old) in self.cache4.insert(key, entry) {
+                    self.report(FlowKey::V4(key), old);
+                }
+            }
+            FlowKey::V6(key) => {
+                for (key, old) in self.cache6.insert(key, entry) {
+                    self.report(FlowKey::V6(key), old);
+                }
+            }
+        }
+    }
+
+    fn count_received(&mut self, port: PortId, packets: u64, bytes: u64) {
+        self.tables.accounting.received += 1;
+        self.tables.ports.entry(port).or_default().rx.add(packets, bytes);
+    }
+
+    /// Forgets a cached action after reporting what it saw.
+    fn forget(&mut self, key: FlowKey) {
+        let entry = match &key {
+            FlowKey::V4(k) => self.cache4.remove(k),
+            FlowKey::V6(k) => self.cache6.remove(k),
+        };
+        if let Some(entry) = entry {
+            self.report(key, entry);
+        }
+    }
+
+    /// Reports what a cached action saw and keeps it.
+    fn report_in_place(&mut self, key: FlowKey) {
+        let seen = match &key {
+            FlowKey::V4(k) => self.cache4.get_mut(k).map(CacheEntry::take_observations),
+            FlowKey::V6(k) => self.cache6.get_mut(k).map(CacheEntry::take_observations),
+        };
+        if let Some(entry) = seen {
+            self.report(key, entry);
+        }
+    }
+
+    fn forget_session(&mut self, session: &Session) {
+        for key in session.cached.into_iter().flatten() {
+            self.forget(key);
+        }
+    }
+
+    /// Reports what the cached action for this packet's own flow saw before the packet is walked,
+    /// so that counters stay in order.
+    fn report_for(&mut self, port: PortId, headers: &Headers) {
+        if let Some(key) = FlowKey::of(port, headers) {
+            self.forget(key);
+        }
+    }
+
+    /// Folds a cached action's observations into session, rules, ports and stations.
+    fn report(&mut self, key: FlowKey, entry: CacheEntry) {
+        if entry.frames == 0 {
+            return;
+        }
+        let Traffic { packets, bytes } = entry.unreported;
+        let port = key.port();
+        self.tables.accounting.received += entry.frames;
+        self.tables.accounting.delivered += entry.frames;
+        self.tables.ports.entry(port).or_default().rx.add(packets, bytes);
+        self.tables.ports.entry(entry.out).or_default().tx.add(packets, bytes);
+        if let Some(segment) = entry.learned
+            && self.tables.learn(segment, entry.src_mac, port, entry.last_seen)
+        {
+            self.generation += 1;
+        }
+        let Some((id, direction)) = entry.session else {
+            return;
+        };
+        let observation = Observation {
+            direction,
+            // Only plain segments of an established connection are cached.
+            tcp_flags: tcp_flags::ACK,
+            icmp_error: false,
+            packets,
+            bytes,
+            now: entry.last_seen,
+        };
+        self.observe(id, &observation);
+    }
+
+    /// Reports everything that cached actions have seen, in the order of their keys.
+    pub fn collect(&mut self) {
+        let mut seen: Vec<(FlowKey, CacheEntry)> = Vec::new();
+        for (key, entry) in self.cache4.entries_mut() {
+            if entry.frames > 0 {
+                seen.push((FlowKey::V4(*key), entry.take_observations()));
+            }
+        }
+        for (key, entry) in self.cache6.entries_mut() {
+            if entry.frames > 0 {
+                seen.push((FlowKey::V6(*key), entry.take_observations()));
+            }
+        }
+        for (key, entry) in seen {
+            self.report(key, entry);
+        }
+    }
+
+    /// All sessions, oldest first.
+    pub fn sessions(&mut self) -> Vec<Session> {
+        self.collect();
+        self.sessions.list()
+    }
+
+    /// Where all frames have gone.
+    pub fn accounting(&mut self) -> Accounting {
+        self.collect();
+        self.tables.accounting
+    }
+
+    /// Hits of every rule, NAT rule and virtual server.
+    pub fn hits(&mut self) -> BTreeMap<RuleKey, Hit> {
+        self.collect();
+        self.tables.hits.clone()
+    }
+
+    /// Traffic of every port.
+    pub fn port_traffic(&mut self) -> BTreeMap<PortId, PortTraffic> {
+        self.collect();
+        self.tables.ports.clone()
+    }
+
+    /// Drops by cause.
+    #[must_use]
+    pub fn drops(&self) -> &BTreeMap<DropKey, Traffic> {
+        &self.tables.drops
+    }
+
+    /// Starts or stops recording every walk. Repeats from the cache are no walks: a lab that is to
+    /// record all packets runs without one.
+    pub fn record(&mut self, on: bool) {
+        self.recorded = on.then(Vec::new);
+    }
+
+    /// Walks recorded since the last call.
+    pub fn take_recorded(&mut self) -> Vec<Recorded> {
+        self.recorded.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Cached actions, both families.
+    #[must_use]
+    pub fn cached(&self) -> usize {
+        self.cache4.len() + self.cache6.len()
+    }
+}
+
+fn datagram(port: PortId, src: Addr, dst: Addr, protocol: u8, id: u32) -> Datagram {
+    Datagram { port, src, dst, protocol, id }
+}

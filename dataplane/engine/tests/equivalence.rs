@@ -1,0 +1,189 @@
+//! Cached = walked (promises 2 and 4): the same packets through a worker that caches and through one
+//! that walks every packet give the same frames, sessions, expiry times, counters and drops.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod fixture;
+
+use engine::network::*;
+use engine::{Session, TimerSettings};
+use fixture::*;
+use packet::{Frame, FrameBuilder, Time, tcp_flags::*};
+use proptest::prelude::*;
+use std::time::Duration;
+
+#[derive(Clone, Debug)]
+enum Event {
+    /// From pod/a (false) or pod/b (true) to the other pod, the ClusterIP, or outside.
+    FromPod { b: bool, to: u8, proto: u8, port: u16, flags: u8, ttl: u8, len: usize },
+    /// From outside to the SNAT address.
+    FromOutside { proto: u8, port: u16, flags: u8 },
+    /// The clock moves.
+    Wait(u64),
+    /// A new snapshot; with the rule that drops UDP to pod/b, or without.
+    Policy(bool),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let flags = prop_oneof![
+        5 => Just(ACK), 3 => Just(SYN), 3 => Just(SYN | ACK), 2 => Just(ACK | PSH), 1 => Just(FIN | ACK), 1 => Just(RST)
+    ];
+    let ttl = prop_oneof![8 => Just(64u8), 1 => Just(1u8), 1 => Just(2u8), 1 => Just(3u8)];
+    let wait = prop_oneof![4 => 0u64..2, 2 => 5u64..70, 1 => 100u64..2_000, 1 => 6_000u64..50_000];
+    prop_oneof![
+        10 => (any::<bool>(), 0u8..4, 0u8..3, 0u16..3, flags.clone(), ttl, prop_oneof![6 => 0usize..64, 1 => 1400usize..1473])
+            .prop_map(|(b, to, proto, port, flags, ttl, len)| Event::FromPod { b, to, proto, port, flags, ttl, len }),
+        5 => (0u8..3, 0u16..3, flags).prop_map(|(proto, port, flags)| Event::FromOutside { proto, port, flags }),
+        3 => wait.prop_map(Event::Wait),
+        1 => any::<bool>().prop_map(Event::Policy),
+    ]
+}
+
+fn lab(cache: bool) -> Bench {
+    let mut net = network();
+    net.distributed_balancer = VirtualServers::new(
+        [6, 17]
+            .map(|protocol| VirtualServer {
+                name: format!("web/{protocol}"),
+                address: ip("10.96.0.10"),
+                protocol,
+                port: 53,
+                members: [("10.244.0.34", "pod/b"), ("10.244.0.18", "pod/a")]
+                    .map(|(a, name)| Member {
+                        address: ip(a),
+                        port: 53,
+                        name: name.into(),
+                        hypervisor: Some(0),
+                    })
+                    .to_vec(),
+                snat: PoolSnat::Transparent,
+                local_only: false,
+                affinity: None,
+                source_ranges: Vec::new(),
+                no_members: NoMembers::Reject,
+            })
+            .to_vec(),
+        vec!["10.96.0.0/23".parse().unwrap()],
+    );
+    net.routers[0].interfaces[0].mtu = 1480;
+    net.timers = TimerSettings { mac_age: Duration::from_secs(300), ..TimerSettings::default() };
+    Bench::with_cache(net, cache)
+}
+
+fn frame(event: &Event) -> Option<(PortId, Frame)> {
+    match *event {
+        Event::FromPod { b, to, proto, port, flags, ttl, len } => {
+            let (own, other, own_mac, id) = if b {
+                ("10.244.0.34", "10.244.0.18", mac(2), POD_B)
+            } else {
+                ("10.244.0.18", "10.244.0.34", mac(1), POD_A)
+            };
+            let dst = [other, "10.96.0.10", "192.0.2.10", "203.0.113.1"][usize::from(to)];
+            let f = FrameBuilder::new(ip(own), ip(dst))
+                .macs(own_mac, GATEWAY)
+                .ttl(ttl)
+                .dont_fragment(port == 1);
+            // Replies of one pod have the ports of the other's requests turned around.
+            let (src_port, dst_port) = if b { (53, 4000 + port) } else { (4000 + port, 53) };
+            let f = match proto {
+                0 => f.tcp(src_port, dst_port, flags),
+                1 => f.udp(src_port, dst_port),
+                _ if b => f.echo_reply(port, 1),
+                _ => f.echo_request(port, 1),
+            };
+            Some((id, f.payload(&vec![1; len]).build()))
+        }
+        Event::FromOutside { proto, port, flags } => {
+            let f = FrameBuilder::new(ip("192.0.2.10"), ip("172.16.2.2")).macs(mac(9), UPLINK);
+            let f = match proto {
+                0 => f.tcp(53, 4000 + port, flags),
+                1 => f.udp(53, 4000 + port),
+                _ => f.echo_reply(port, 1),
+            };
+            Some((EXT, f.build()))
+        }
+        Event::Wait(_) | Event::Policy(_) => None,
+    }
+}
+
+/// What must be the same; where a worker keeps its cache is its own business.
+fn visible(mut session: Session) -> Session {
+    session.cached = [None; 2];
+    session
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #[test]
+    fn cached_is_walked(events in prop::collection::vec(event(), 1..120)) {
+        let mut cached = lab(true);
+        let mut walked = lab(false);
+        for bench in [&mut cached, &mut walked] {
+            bench.introduce_ext();
+            bench.audit = false;
+        }
+        for (i, event) in events.iter().enumerate() {
+            let (a, b) = match event {
+                Event::Wait(seconds) => {
+                    let until = cached.now + Duration::from_secs(*seconds);
+                    (cached.advance(until), walked.advance(until))
+                }
+                Event::Policy(drop) => {
+                    for bench in [&mut cached, &mut walked] {
+                        bench.net.epoch += 1;
+                        let udp = vec![Service { protocol: 17, ports: ServicePorts::Any }];
+                        bench.net.firewall.rules = vec![
+                            rule(1001, "any", "any", udp, if *drop { Action::Drop } else { Action::Allow }),
+                        ];
+                        bench.net.ports[1].vnic.as_mut().unwrap().rules_in = vec![0];
+                    }
+                    (Vec::new(), Vec::new())
+                }
+                _ => {
+                    let (port, f) = frame(event).unwrap();
+                    (cached.send(port, f.clone()), walked.send(port, f))
+                }
+            };
+            prop_assert_eq!(lines(&a), lines(&b));
+            prop_assert_eq!(a, b);
+            // Asking makes the cache report, so most of the time nobody asks.
+            if i % 16 == 15 || i + 1 == events.len() {
+                let sessions = |bench: &mut Bench| -> Vec<Session> {
+                    bench.worker.sessions().into_iter().map(visible).collect()
+                };
+                prop_assert_eq!(sessions(&mut cached), sessions(&mut walked));
+                prop_assert_eq!(cached.worker.accounting(), walked.worker.accounting());
+                prop_assert_eq!(cached.worker.hits(), walked.worker.hits());
+                prop_assert_eq!(cached.worker.port_traffic(), walked.worker.port_traffic());
+                prop_assert_eq!(cached.worker.drops(), walked.worker.drops());
+                prop_assert!(cached.worker.accounting().balances());
+            }
+        }
+        prop_assert_eq!(walked.worker.cached(), 0);
+    }
+}
+
+#[test]
+fn expiry_is_exact_though_the_cache_saw_the_last_packet() {
+    for cache in [true, false] {
+        let mut b = lab(cache);
+        let ask = FrameBuilder::new(ip("10.244.0.18"), ip("10.244.0.34"))
+            .macs(mac(1), GATEWAY)
+            .udp(4000, 53)
+            .build();
+        let answer = FrameBuilder::new(ip("10.244.0.34"), ip("10.244.0.18"))
+            .macs(mac(2), GATEWAY)
+            .udp(53, 4000)
+            .build();
+        b.send(POD_A, ask.clone());
+        b.send(POD_B, answer);
+        b.send(POD_A, ask.clone());
+        b.advance(Time::from_secs(50));
+        b.send(POD_A, ask.clone());
+        assert_eq!(b.worker.cached() > 0, cache);
+        // udp-multiple in the distributed firewall: 60 s after the last packet, at 110 s.
+        b.advance(Time(109_999_999_999));
+        assert_eq!(b.worker.sessions().len(), 1, "cache {cache}");
+        b.advance(Time::from_secs(110));
+        assert_eq!(b.worker.sessions().len(), 0, "cache {cache}");
+    }
+}
