@@ -19,6 +19,17 @@ pub struct Step {
     pub packet: String,
 }
 
+impl Step {
+    /// Whether the packet left the network here.
+    #[must_use]
+    pub fn leaves(&self) -> bool {
+        self.stage == Stage::Port && self.text == LEAVES
+    }
+}
+
+/// The text of a packet's last step if it left the network.
+pub(crate) const LEAVES: &str = "leaves the network";
+
 /// Somebody who watches a walk.
 pub trait Observer {
     /// Whether steps are wanted at all; where they are not, nothing is formatted.

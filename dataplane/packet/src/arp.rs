@@ -15,13 +15,8 @@ const SHORTEST_FRAME: usize = 60;
 /// "Who has `target`? Tell `src`", to everybody. Both are IPv4 addresses.
 #[must_use]
 pub fn arp_request(src_mac: Mac, src: Addr, target: Addr) -> Frame {
-    let arp = Arp {
-        operation: REQUEST,
-        sender_mac: src_mac,
-        sender: src,
-        target_mac: Mac::ZERO,
-        target,
-    };
+    let arp =
+        Arp { operation: REQUEST, sender_mac: src_mac, sender: src, target_mac: Mac::ZERO, target };
     frame(Mac::BROADCAST, src_mac, &arp)
 }
 

@@ -18,20 +18,9 @@ const IPV6_DESTINATION_OPTIONS: u8 = 60;
 /// What is behind the network header.
 #[derive(Clone, Copy, Debug)]
 enum Upper {
-    Tcp {
-        src_port: u16,
-        dst_port: u16,
-        flags: u8,
-    },
-    Udp {
-        src_port: u16,
-        dst_port: u16,
-    },
-    Icmp {
-        kind: u8,
-        code: u8,
-        rest: [u8; 4],
-    },
+    Tcp { src_port: u16, dst_port: u16, flags: u8 },
+    Udp { src_port: u16, dst_port: u16 },
+    Icmp { kind: u8, code: u8, rest: [u8; 4] },
     Other(u8),
 }
 
@@ -155,11 +144,7 @@ impl FrameBuilder {
     /// A TCP segment with these [`tcp_flags`].
     #[must_use]
     pub fn tcp(mut self, src_port: u16, dst_port: u16, flags: u8) -> FrameBuilder {
-        self.upper = Upper::Tcp {
-            src_port,
-            dst_port,
-            flags,
-        };
+        self.upper = Upper::Tcp { src_port, dst_port, flags };
         self
     }
 
@@ -301,11 +286,7 @@ impl FrameBuilder {
         }
         let mut segment = Vec::with_capacity(60 + self.payload.len());
         let field = match self.upper {
-            Upper::Tcp {
-                src_port,
-                dst_port,
-                flags,
-            } => {
+            Upper::Tcp { src_port, dst_port, flags } => {
                 let options = padded(&self.tcp_options, 40, 4);
                 segment.extend_from_slice(&src_port.to_be_bytes());
                 segment.extend_from_slice(&dst_port.to_be_bytes());

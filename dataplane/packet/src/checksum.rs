@@ -173,7 +173,8 @@ pub(crate) fn transport_checksum(src: Addr, dst: Addr, protocol: u8, segment: &[
 ///
 /// A UDP checksum of zero is right over IPv4 and wrong over IPv6 (RFC 8200, 8.1). True where one
 /// frame is not enough to tell (fragments) and where this core knows no checksum. Not meant for
-/// frames with [`ChecksumState::Partial`], whose checksum does not exist yet.
+/// frames with [`ChecksumState::Partial`], whose checksum does not exist yet. A packet under way behind
+/// an IPv6 routing header counts as wrong: its checksum is that of its final destination.
 #[must_use]
 pub fn verify_transport(bytes: &[u8], headers: &Headers) -> bool {
     let Some(ip) = headers.ip() else {

@@ -31,10 +31,7 @@ fn describe_arp(arp: &Arp) -> String {
         1 => format!("ARP, who-has {} tell {}", arp.target, arp.sender),
         2 => format!("ARP, {} is-at {}", arp.sender, arp.sender_mac),
         operation => {
-            format!(
-                "ARP, operation {operation} from {} for {}",
-                arp.sender, arp.target
-            )
+            format!("ARP, operation {operation} from {} for {}", arp.sender, arp.target)
         }
     }
 }
@@ -73,10 +70,7 @@ fn describe_ip(headers: &Headers, ip: &Ip) -> String {
             format!("{src} > {dst}: {message}")
         }
         Transport::Other | Transport::LaterFragment => {
-            format!(
-                "{src} > {dst}: {}, length {length}",
-                protocol_name(ip.protocol)
-            )
+            format!("{src} > {dst}: {}, length {length}", protocol_name(ip.protocol))
         }
     };
     if let Some(f) = ip.fragment {
@@ -98,16 +92,10 @@ fn describe_icmp(icmp: &Icmp, v4: bool, length: u32) -> String {
         IcmpMessage::NeighborSolicitation { target, .. } => {
             format!("{family} neighbor solicitation, who has {target}")
         }
-        IcmpMessage::NeighborAdvertisement {
-            target,
-            target_mac: Some(mac),
-        } => {
+        IcmpMessage::NeighborAdvertisement { target, target_mac: Some(mac) } => {
             format!("{family} neighbor advertisement, {target} is-at {mac}")
         }
-        IcmpMessage::NeighborAdvertisement {
-            target,
-            target_mac: None,
-        } => {
+        IcmpMessage::NeighborAdvertisement { target, target_mac: None } => {
             format!("{family} neighbor advertisement, {target}")
         }
         IcmpMessage::Error(_) => match name {
@@ -116,10 +104,7 @@ fn describe_icmp(icmp: &Icmp, v4: bool, length: u32) -> String {
         },
         IcmpMessage::Other => match name {
             Some(name) => format!("{family} {name}, length {length}"),
-            None => format!(
-                "{family} type {} code {}, length {length}",
-                icmp.kind, icmp.code
-            ),
+            None => format!("{family} type {} code {}, length {length}", icmp.kind, icmp.code),
         },
     }
 }
@@ -195,9 +180,5 @@ fn flag_letters(flags: u8) -> String {
     if flags == 0 {
         return "none".to_owned();
     }
-    LETTERS
-        .iter()
-        .filter(|(bit, _)| flags & bit != 0)
-        .map(|(_, letter)| *letter)
-        .collect()
+    LETTERS.iter().filter(|(bit, _)| flags & bit != 0).map(|(_, letter)| *letter).collect()
 }

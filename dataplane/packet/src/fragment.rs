@@ -64,11 +64,7 @@ fn split(bytes: &[u8], headers: &Headers, mtu: usize) -> Option<Vec<Frame>> {
         let header_len = 20 + options.len();
         let room = mtu - header_len;
         let left = data.len() - done;
-        let (length, more) = if left <= room {
-            (left, last_has_more)
-        } else {
-            (room & !7, MORE)
-        };
+        let (length, more) = if left <= room { (left, last_has_more) } else { (room & !7, MORE) };
         let chunk = data.get(done..done + length)?;
         let mut out = Vec::with_capacity(l3 + header_len + length);
         out.extend_from_slice(ethernet);
@@ -78,11 +74,7 @@ fn split(bytes: &[u8], headers: &Headers, mtu: usize) -> Option<Vec<Frame>> {
         // 5 to 15 words of 4 octets.
         put(&mut out, l3, [0x40 | (header_len / 4) as u8]);
         // Smaller than the packet that is split, whose length fitted.
-        put(
-            &mut out,
-            l3 + 2,
-            ((header_len + length) as u16).to_be_bytes(),
-        );
+        put(&mut out, l3 + 2, ((header_len + length) as u16).to_be_bytes());
         // 13 bits of units of 8 octets: the end of the packet was checked when it was parsed.
         let offset = ((first_offset + done) / 8) as u16 & 0x1fff;
         put(&mut out, l3 + 6, (more | offset).to_be_bytes());

@@ -51,9 +51,6 @@ impl Frame {
     /// A frame as it came from a wire: nothing left to finish.
     #[must_use]
     pub fn new(bytes: Vec<u8>) -> Frame {
-        Frame {
-            bytes,
-            ..Frame::default()
-        }
+        Frame { bytes, ..Frame::default() }
     }
 }

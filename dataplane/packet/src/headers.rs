@@ -318,10 +318,7 @@ impl Ip {
     #[must_use]
     pub fn embedded(&self) -> Option<&Embedded> {
         match &self.transport {
-            Transport::Icmp(Icmp {
-                message: IcmpMessage::Error(e),
-                ..
-            }) => Some(e),
+            Transport::Icmp(Icmp { message: IcmpMessage::Error(e), .. }) => Some(e),
             _ => None,
         }
     }
@@ -329,10 +326,7 @@ impl Ip {
     /// The packet that this one is an ICMP error about, to edit.
     pub fn embedded_mut(&mut self) -> Option<&mut Embedded> {
         match &mut self.transport {
-            Transport::Icmp(Icmp {
-                message: IcmpMessage::Error(e),
-                ..
-            }) => Some(e),
+            Transport::Icmp(Icmp { message: IcmpMessage::Error(e), .. }) => Some(e),
             _ => None,
         }
     }

@@ -99,11 +99,7 @@ pub fn icmp_error(
         return None;
     }
     let wire = as_on_the_wire(original)?;
-    let (largest, header_len) = if v4 {
-        (LARGEST_IPV4, 20)
-    } else {
-        (LARGEST_IPV6, 40)
-    };
+    let (largest, header_len) = if v4 { (LARGEST_IPV4, 20) } else { (LARGEST_IPV6, 40) };
     let start = usize::from(headers.l3);
     // The first segment of a large frame has a length of its own.
     let end = match original.segmentation {
@@ -142,26 +138,18 @@ fn as_on_the_wire(original: &Frame) -> Option<Cow<'_, Frame>> {
 #[must_use]
 pub fn echo_reply(original: &Frame, headers: &Headers) -> Option<Frame> {
     let ip = answerable(headers)?;
-    let Transport::Icmp(Icmp {
-        kind: 8 | 128,
-        code: 0,
-        message: IcmpMessage::Query { id, seq },
-    }) = ip.transport
+    let Transport::Icmp(Icmp { kind: 8 | 128, code: 0, message: IcmpMessage::Query { id, seq } }) =
+        ip.transport
     else {
         return None;
     };
     if ip.fragment.is_some() || !is_intact(original) {
         return None;
     }
-    let data = original
-        .bytes
-        .get(usize::from(ip.l4) + 8..headers.l3_end())?;
+    let data = original.bytes.get(usize::from(ip.l4) + 8..headers.l3_end())?;
     // Without "don't fragment" the identification counts; the requester's is as unique as any.
-    let identification = if ip.is_v4() {
-        u16_at(&original.bytes, usize::from(headers.l3) + 4)?
-    } else {
-        0
-    };
+    let identification =
+        if ip.is_v4() { u16_at(&original.bytes, usize::from(headers.l3) + 4)? } else { 0 };
     let reply = answer(headers, ip.dst, ip.src)
         .traffic_class(ip.traffic_class)
         .dont_fragment(ip.dont_fragment)
@@ -189,15 +177,11 @@ pub fn tcp_reset(original: &Frame, headers: &Headers) -> Option<Frame> {
     }
     let reset = answer(headers, ip.dst, ip.src).window(0);
     let reset = if tcp.flags & tcp_flags::ACK != 0 {
-        reset
-            .tcp(tcp.dst_port, tcp.src_port, tcp_flags::RST)
-            .seq(tcp.ack)
+        reset.tcp(tcp.dst_port, tcp.src_port, tcp_flags::RST).seq(tcp.ack)
     } else {
         let controls = (tcp.flags & (tcp_flags::SYN | tcp_flags::FIN)).count_ones();
         let end = tcp.seq.wrapping_add(tcp.payload_len).wrapping_add(controls);
-        reset
-            .tcp(tcp.dst_port, tcp.src_port, tcp_flags::RST)
-            .ack(end)
+        reset.tcp(tcp.dst_port, tcp.src_port, tcp_flags::RST).ack(end)
     };
     Some(reset.build())
 }
@@ -212,9 +196,7 @@ fn is_intact(original: &Frame) -> bool {
 
 /// The beginning of every answer.
 fn answer(headers: &Headers, src: Addr, dst: Addr) -> FrameBuilder {
-    FrameBuilder::new(src, dst)
-        .macs(headers.dst_mac, headers.src_mac)
-        .vlan(headers.vlan)
+    FrameBuilder::new(src, dst).macs(headers.dst_mac, headers.src_mac).vlan(headers.vlan)
 }
 
 /// The IP header, if its packet may be answered at all: from one host to one host, on the link too.

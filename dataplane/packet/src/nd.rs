@@ -63,17 +63,9 @@ pub fn neighbor_advertisement(to: &Headers, mac: Mac, router: bool) -> Option<Fr
         (ip.src, source_mac.unwrap_or(to.src_mac), SOLICITED)
     };
     let flags = OVERRIDE | solicited | if router { ROUTER } else { 0 };
-    let packet = FrameBuilder::new(target, dst)
-        .macs(mac, dst_mac)
-        .vlan(to.vlan);
+    let packet = FrameBuilder::new(target, dst).macs(mac, dst_mac).vlan(to.vlan);
     let told = Some((OPTION_TARGET_MAC, mac));
-    Some(message(
-        packet,
-        ADVERTISEMENT,
-        [flags, 0, 0, 0],
-        target,
-        told,
-    ))
+    Some(message(packet, ADVERTISEMENT, [flags, 0, 0, 0], target, told))
 }
 
 fn message(

@@ -160,12 +160,8 @@ fn ipv4(bytes: &[u8], l3: u16) -> Result<Ip, ParseError> {
         ipv4_header_with_options(bytes, at, h[0])?
     };
     let total_len = u16::from_be_bytes([h[2], h[3]]);
-    let packet = bytes
-        .get(at..at + usize::from(total_len))
-        .ok_or(ParseError::Ipv4TotalLength)?;
-    let payload = packet
-        .get(usize::from(header_len)..)
-        .ok_or(ParseError::Ipv4TotalLength)?;
+    let packet = bytes.get(at..at + usize::from(total_len)).ok_or(ParseError::Ipv4TotalLength)?;
+    let payload = packet.get(usize::from(header_len)..).ok_or(ParseError::Ipv4TotalLength)?;
     let src = Addr::v4(u32::from_be_bytes([h[12], h[13], h[14], h[15]]));
     let dst = Addr::v4(u32::from_be_bytes([h[16], h[17], h[18], h[19]]));
     let (protocol, ttl, l4) = (h[9], h[8], l3 + header_len);
@@ -175,24 +171,9 @@ fn ipv4(bytes: &[u8], l3: u16) -> Result<Ip, ParseError> {
     } else {
         let id = u32::from(u16::from_be_bytes([h[4], h[5]]));
         let more = flags_offset & 0x2000 != 0;
-        Some(fragment(
-            id,
-            flags_offset << 3,
-            more,
-            protocol,
-            header_len,
-            payload,
-        )?)
+        Some(fragment(id, flags_offset << 3, more, protocol, header_len, payload)?)
     };
-    let upper = Upper {
-        protocol,
-        l4,
-        fragment,
-        src,
-        dst,
-        ttl,
-        payload,
-    };
+    let upper = Upper { protocol, l4, fragment, src, dst, ttl, payload };
     Ok(Ip {
         src,
         dst,
@@ -218,9 +199,7 @@ fn ipv4_header_with_options(bytes: &[u8], at: usize, first: u8) -> Result<u16, P
     if header_len < 20 {
         return Err(ParseError::Ipv4HeaderLength);
     }
-    let header = bytes
-        .get(at..at + usize::from(header_len))
-        .ok_or(ParseError::Ipv4HeaderLength)?;
+    let header = bytes.get(at..at + usize::from(header_len)).ok_or(ParseError::Ipv4HeaderLength)?;
     if sum(header) != 0xffff {
         return Err(ParseError::Ipv4Checksum);
     }
@@ -260,42 +239,18 @@ fn ipv6(bytes: &[u8], l3: u16) -> Result<Ip, ParseError> {
         return Err(ParseError::Ipv6Version);
     }
     let total_len = IPV6_HEADER + usize::from(u16::from_be_bytes([h[4], h[5]]));
-    let packet = bytes
-        .get(at..at + total_len)
-        .ok_or(ParseError::Ipv6PayloadLength)?;
+    let packet = bytes.get(at..at + total_len).ok_or(ParseError::Ipv6PayloadLength)?;
     let (src, dst) = ipv6_addresses(h).ok_or(ParseError::Ipv6MappedAddress)?;
     let chain = Chain::walk(packet)?;
-    let payload = packet
-        .get(chain.end..)
-        .ok_or(ParseError::ExtensionHeaders)?;
+    let payload = packet.get(chain.end..).ok_or(ParseError::ExtensionHeaders)?;
     // At most 8 headers of 2,048 octets: always fits.
     let l4 = u16::try_from(at + chain.end).map_err(|_| ParseError::ExtensionHeaders)?;
     let fragment = match chain.fragment {
         // RFC 6946: an atomic fragment is a whole packet.
-        None
-        | Some(Fragment {
-            offset: 0,
-            more: false,
-            ..
-        }) => None,
-        Some(f) => Some(fragment(
-            f.id,
-            f.offset,
-            f.more,
-            chain.protocol,
-            0,
-            payload,
-        )?),
+        None | Some(Fragment { offset: 0, more: false, .. }) => None,
+        Some(f) => Some(fragment(f.id, f.offset, f.more, chain.protocol, 0, payload)?),
     };
-    let upper = Upper {
-        protocol: chain.protocol,
-        l4,
-        fragment,
-        src,
-        dst,
-        ttl: h[7],
-        payload,
-    };
+    let upper = Upper { protocol: chain.protocol, l4, fragment, src, dst, ttl: h[7], payload };
     Ok(Ip {
         src,
         dst,
@@ -366,11 +321,8 @@ impl Chain {
                     let fields =
                         u16_at(packet, chain.end + 2).ok_or(ParseError::ExtensionHeaders)?;
                     let id = u32_at(packet, chain.end + 4).ok_or(ParseError::ExtensionHeaders)?;
-                    chain.fragment = Some(Fragment {
-                        id,
-                        offset: fields & 0xfff8,
-                        more: fields & 1 != 0,
-                    });
+                    chain.fragment =
+                        Some(Fragment { id, offset: fields & 0xfff8, more: fields & 1 != 0 });
                     8
                 }
                 AUTHENTICATION => (usize::from(length) + 2) * 4,
@@ -432,11 +384,7 @@ fn transport(upper: &Upper<'_>) -> Result<Transport, ParseError> {
 /// A missing piece of a transport header: an attack where a first fragment lacks it.
 #[cold]
 fn truncated(upper: &Upper<'_>, otherwise: ParseError) -> ParseError {
-    if upper.fragment.is_some() {
-        ParseError::TinyFragment
-    } else {
-        otherwise
-    }
+    if upper.fragment.is_some() { ParseError::TinyFragment } else { otherwise }
 }
 
 #[inline]

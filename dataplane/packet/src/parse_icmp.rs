@@ -48,27 +48,18 @@ pub(crate) fn icmp(message: &Message<'_>) -> Option<Icmp> {
             _ => IcmpMessage::Other,
         }
     };
-    Some(Icmp {
-        kind,
-        code,
-        message: read,
-    })
+    Some(Icmp { kind, code, message: read })
 }
 
 /// The quoted packet: its network header and at least 8 octets more.
 fn embedded(message: &Message<'_>, v4: bool) -> Option<Embedded> {
     let quote = message.octets.get(HEADER..)?;
-    let (src, dst, protocol, header_len) = if v4 {
-        quoted_v4(quote)?
-    } else {
-        quoted_v6(quote)?
-    };
+    let (src, dst, protocol, header_len) = if v4 { quoted_v4(quote)? } else { quoted_v6(quote)? };
     let upper: &[u8; 8] = array_at(quote, header_len)?;
     let (src_port, dst_port) = match protocol {
-        protocol::TCP | protocol::UDP => (
-            u16::from_be_bytes([upper[0], upper[1]]),
-            u16::from_be_bytes([upper[2], upper[3]]),
-        ),
+        protocol::TCP | protocol::UDP => {
+            (u16::from_be_bytes([upper[0], upper[1]]), u16::from_be_bytes([upper[2], upper[3]]))
+        }
         protocol::ICMP | protocol::ICMPV6 => {
             // Nobody sends an error about an error.
             let is_query = match upper[0] {
@@ -83,15 +74,7 @@ fn embedded(message: &Message<'_>, v4: bool) -> Option<Embedded> {
     };
     let l3 = message.l4.checked_add(HEADER as u16)?;
     let l4 = l3.checked_add(u16::try_from(header_len).ok()?)?;
-    Some(Embedded {
-        src,
-        dst,
-        protocol,
-        src_port,
-        dst_port,
-        l3,
-        l4,
-    })
+    Some(Embedded { src, dst, protocol, src_port, dst_port, l3, l4 })
 }
 
 /// Source, destination, protocol and header length of a quoted IPv4 packet. A wrong header checksum
@@ -130,11 +113,7 @@ fn neighbor(message: &Message<'_>, kind: u8) -> Option<IcmpMessage> {
         return None;
     }
     let solicitation = kind == nd::SOLICITATION;
-    let wanted = if solicitation {
-        nd::OPTION_SOURCE_MAC
-    } else {
-        nd::OPTION_TARGET_MAC
-    };
+    let wanted = if solicitation { nd::OPTION_SOURCE_MAC } else { nd::OPTION_TARGET_MAC };
     let mac = link_layer_option(message.octets.get(24..)?, wanted)?;
     if solicitation {
         if message.src.is_unspecified()
@@ -142,19 +121,13 @@ fn neighbor(message: &Message<'_>, kind: u8) -> Option<IcmpMessage> {
         {
             return None;
         }
-        return Some(IcmpMessage::NeighborSolicitation {
-            target,
-            source_mac: mac,
-        });
+        return Some(IcmpMessage::NeighborSolicitation { target, source_mac: mac });
     }
     let solicited = u16_at(message.octets, 4)? & 0x4000 != 0;
     if solicited && message.dst.is_multicast() {
         return None;
     }
-    Some(IcmpMessage::NeighborAdvertisement {
-        target,
-        target_mac: mac,
-    })
+    Some(IcmpMessage::NeighborAdvertisement { target, target_mac: mac })
 }
 
 /// The Ethernet address in the option of type `wanted`; the outer `None` if an option is malformed

@@ -263,8 +263,8 @@ impl EmbeddedRewrite {
 
     /// Rewrites the quote in place. `headers` are the frame's own, as parsed.
     ///
-    /// The quoted IPv4 header checksum, the quoted transport checksum (as far as it is quoted; a UDP
-    /// zero stays zero) and the checksum of the ICMP error itself are updated.
+    /// The quoted IPv4 header checksum, the quoted transport checksum (if both its octets are quoted; a
+    /// UDP zero stays zero) and the checksum of the ICMP error itself are updated.
     pub fn apply(&self, frame: &mut Frame, headers: &Headers) {
         let Some(ip) = headers.ip() else {
             return;
@@ -304,11 +304,7 @@ impl EmbeddedRewrite {
             put(bytes, l3 + 8, to.src.0.to_be_bytes());
             put(bytes, l3 + 24, to.dst.0.to_be_bytes());
         }
-        let pseudo = if has_pseudo_header(from.protocol) {
-            addresses
-        } else {
-            Delta::ZERO
-        };
+        let pseudo = if has_pseudo_header(from.protocol) { addresses } else { Delta::ZERO };
         match from.protocol {
             protocol::TCP | protocol::UDP => {
                 let ports =

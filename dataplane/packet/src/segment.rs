@@ -62,11 +62,7 @@ fn cut(frame: &Frame, kind: SegmentationKind, size: usize) -> Option<Vec<Frame>>
             }
         }
         finish(&mut bytes, ip, with_checksum)?;
-        segments.push(Frame {
-            bytes,
-            checksum: ChecksumState::Verified,
-            segmentation: None,
-        });
+        segments.push(Frame { bytes, checksum: ChecksumState::Verified, segmentation: None });
     }
     Some(segments)
 }

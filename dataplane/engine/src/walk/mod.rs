@@ -24,7 +24,7 @@ use crate::network::{InterfaceId, Network, Port, PortId, Router, RouterId, Segme
 use crate::plan::{Outcome, Plan, Solicitation, Verdict};
 use crate::session::{Direction, RuleKey, Session, SessionId, Sessions, StageRecord};
 use crate::tables::Tables;
-use crate::trace::{Observer, Step, packet_line};
+use crate::trace::{LEAVES, Observer, Step, packet_line};
 use crate::tuple::{Node, Tuple};
 use packet::{
     Addr, Frame, Headers, Icmp, IcmpErrorKind, IcmpMessage, Ip, Transport, icmp_error, tcp_flags,
@@ -194,7 +194,7 @@ impl<'a, O: Observer> Walk<'a, O> {
             // A switch has no address to answer from: the sender's own segment MTU is wrong.
             return Err(self.drop(Stage::Port, DropReason::FragmentationNeeded, &port.name, None));
         }
-        self.note(Stage::Port, &port.name, || "leaves the network".to_owned());
+        self.note(Stage::Port, &port.name, || LEAVES.to_owned());
         Ok(())
     }
 

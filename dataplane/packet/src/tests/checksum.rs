@@ -62,11 +62,7 @@ fn udp(checksum: bool, source: &str, destination: &str) -> Frame {
         .macs(POD, GATEWAY)
         .udp(1, 2)
         .payload(b"abc");
-    if checksum {
-        builder.build()
-    } else {
-        builder.no_udp_checksum().build()
-    }
+    if checksum { builder.build() } else { builder.no_udp_checksum().build() }
 }
 
 #[test]
@@ -92,7 +88,7 @@ fn surplus_octets_behind_a_datagram_are_not_verified() {
     frame.bytes.extend_from_slice(&[0xaa; 2]);
     // Total length 31 -> 33.
     frame.bytes[17] += 2;
-    super::super::checksum::write_ipv4_header(&mut frame.bytes, 14, 20);
+    crate::checksum::write_ipv4_header(&mut frame.bytes, 14, 20);
     assert!(verify_transport(&frame.bytes, &parse(&frame)));
 }
 
@@ -103,27 +99,19 @@ fn partial_outside_the_frame_is_left_alone() {
         let before = frame.bytes.clone();
         frame.checksum = ChecksumState::Partial { start, offset };
         complete(&mut frame);
-        assert_eq!(
-            (frame.bytes, frame.checksum),
-            (before, ChecksumState::Unknown)
-        );
+        assert_eq!((frame.bytes, frame.checksum), (before, ChecksumState::Unknown));
     }
 }
 
 /// The UDP ports are chosen so that the sum of everything is 0xffff.
 #[test]
 fn completed_udp_is_never_zero() {
-    let mut frame = FrameBuilder::new(addr("10.0.0.1"), addr("10.0.0.2"))
-        .udp(0, 0)
-        .build();
+    let mut frame = FrameBuilder::new(addr("10.0.0.1"), addr("10.0.0.2")).udp(0, 0).build();
     // Pseudo header 0x141c, length 8 again; the source port supplies the rest.
     let rest = 0xffff - 0x141c - 8;
     frame.bytes[34..36].copy_from_slice(&u16::to_be_bytes(rest));
     frame.bytes[40..42].copy_from_slice(&0x141cu16.to_be_bytes());
-    frame.checksum = ChecksumState::Partial {
-        start: 34,
-        offset: 6,
-    };
+    frame.checksum = ChecksumState::Partial { start: 34, offset: 6 };
     complete(&mut frame);
     assert_eq!(frame.bytes[40..42], [0xff, 0xff]);
     assert_eq!(frame.checksum, ChecksumState::Verified);
@@ -133,7 +121,7 @@ fn completed_udp_is_never_zero() {
 pub fn make_partial(frame: &mut Frame) {
     let headers = parse(frame);
     let ip = headers.ip().unwrap();
-    let Some(offset) = super::super::checksum::field_offset(&ip.transport) else {
+    let Some(offset) = crate::checksum::field_offset(&ip.transport) else {
         return;
     };
     let length = u32::try_from(headers.l3_end()).unwrap() - u32::from(ip.l4);
@@ -143,10 +131,7 @@ pub fn make_partial(frame: &mut Frame) {
     };
     let at = usize::from(ip.l4) + offset;
     frame.bytes[at..at + 2].copy_from_slice(&sum.to_be_bytes());
-    frame.checksum = ChecksumState::Partial {
-        start: ip.l4,
-        offset: offset as u16,
-    };
+    frame.checksum = ChecksumState::Partial { start: ip.l4, offset: offset as u16 };
 }
 
 proptest! {

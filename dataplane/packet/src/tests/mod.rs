@@ -1,12 +1,7 @@
 //! Tests across modules. `etherparse` is the independent parser and checksum oracle; expected octets are
 //! written by hand or rebuilt from scratch.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "tests"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod answers;
 mod checksum;
@@ -122,10 +117,7 @@ impl Packet {
             .options(&self.options)
             .payload(&self.payload);
         match self.kind {
-            Kind::Tcp => builder
-                .tcp(a, b, self.flags)
-                .seq(0xffff_fff0)
-                .tcp_options(&self.options),
+            Kind::Tcp => builder.tcp(a, b, self.flags).seq(0xffff_fff0).tcp_options(&self.options),
             Kind::Udp => builder.udp(a, b),
             Kind::UdpWithoutChecksum if self.src.is_v4() => builder.udp(a, b).no_udp_checksum(),
             Kind::UdpWithoutChecksum => builder.udp(a, b),
@@ -196,12 +188,8 @@ fn options() -> impl Strategy<Value = Vec<u8>> {
 pub fn packet_of(v4: bool) -> impl Strategy<Value = Packet> {
     let link = (mac(), mac(), prop::option::weighted(0.2, 0..4096u16));
     let network = (address(v4), address(v4), 2..=255u8, any::<u16>(), options());
-    let upper = (
-        kind(),
-        any::<(u16, u16)>(),
-        any::<u8>(),
-        prop::collection::vec(any::<u8>(), 0..200),
-    );
+    let upper =
+        (kind(), any::<(u16, u16)>(), any::<u8>(), prop::collection::vec(any::<u8>(), 0..200));
     (link, network, upper).prop_map(
         |((from, to, vlan), (src, dst, ttl, id, options), (kind, ports, flags, payload))| Packet {
             macs: (from, to),
