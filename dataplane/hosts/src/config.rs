@@ -1,0 +1,127 @@
+//! What a host is: its interfaces, its routes and what it serves.
+//!
+//! Plain data without behaviour, so that whoever realizes definitions can build it, compare it and
+//! print it. A pod is a host with one interface and a default route; a control-plane VM has two
+//! interfaces and policy routing; a leaf switch is a host with forwarding on.
+
+use std::sync::Arc;
+
+use packet::{Addr, Mac};
+
+use crate::routing::PolicyRouting;
+use crate::services::dns::Zone;
+
+/// Everything about a host that does not change by itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HostConfig {
+    /// Name for people, e.g. `pod/banking/web`; also part of the seed of its random numbers.
+    pub name: String,
+    /// Interfaces; their index is the one that [`crate::Host::receive`] and the routes name.
+    pub interfaces: Vec<InterfaceConfig>,
+    /// Rules and routes. The connected routes of [`InterfaceConfig::addresses`] are added by
+    /// [`crate::Host::new`] to table main, as a kernel does.
+    pub routing: PolicyRouting,
+    /// Whether packets to other addresses are routed onwards (`net.ipv4.ip_forward`).
+    pub forwarding: bool,
+    /// TTL or hop limit of the packets that the host originates, 1 to 255: 64 for a Linux-like host,
+    /// 128 for a Windows-like one.
+    pub ttl: u8,
+    /// Ports that answer.
+    pub services: Vec<ServiceConfig>,
+    /// Every port without a service of its own is an echo service.
+    pub listen_all: bool,
+    /// Closed ports answer, TCP with a reset and UDP with "port unreachable"; `false` is a host
+    /// behind a firewall of its own that drops in silence.
+    pub answer_closed: bool,
+    /// Name servers, as in `/etc/resolv.conf`; the first is what a query without a server asks.
+    pub resolver: Vec<Addr>,
+}
+
+impl HostConfig {
+    /// A Linux-like host without interfaces: TTL 64, not forwarding, closed ports answer.
+    #[must_use]
+    pub fn new(name: impl Into<String>) -> HostConfig {
+        HostConfig {
+            name: name.into(),
+            interfaces: Vec::new(),
+            routing: PolicyRouting::default(),
+            forwarding: false,
+            ttl: 64,
+            services: Vec::new(),
+            listen_all: false,
+            answer_closed: true,
+            resolver: Vec::new(),
+        }
+    }
+}
+
+/// One network interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InterfaceConfig {
+    /// Name as in `ping -I`, e.g. `eth0`.
+    pub name: String,
+    /// Station address.
+    pub mac: Mac,
+    /// Largest IP packet in octets: 68 to 65535 (RFC 791), at least 1280 with IPv6 (RFC 8200).
+    pub mtu: u32,
+    /// Addresses with their prefix length in the address's own family: 0 to 32 or 0 to 128.
+    pub addresses: Vec<(Addr, u8)>,
+    /// Neighbour entries that are never learned over nor expire (`ip neigh ... nud permanent`).
+    pub static_neighbors: Vec<(Addr, Mac)>,
+}
+
+impl InterfaceConfig {
+    /// An interface with an MTU of 1500 octets and one address.
+    #[must_use]
+    pub fn new(
+        name: impl Into<String>,
+        mac: Mac,
+        address: Addr,
+        prefix_len: u8,
+    ) -> InterfaceConfig {
+        InterfaceConfig {
+            name: name.into(),
+            mac,
+            mtu: 1500,
+            addresses: vec![(address, prefix_len)],
+            static_neighbors: Vec::new(),
+        }
+    }
+}
+
+/// Transport of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ServiceProtocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+/// A port that answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceConfig {
+    /// Transport.
+    pub protocol: ServiceProtocol,
+    /// Port, 1 to 65535.
+    pub port: u16,
+    /// What answers there.
+    pub kind: ServiceKind,
+}
+
+/// What answers at a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServiceKind {
+    /// Sends back what it receives (RFC 862).
+    Echo,
+    /// Takes everything and answers nothing (RFC 863).
+    Discard,
+    /// HTTP/1.1 whose body says who it is and whom it sees as client (TCP only; over UDP the port
+    /// is closed).
+    Http {
+        /// Who it says it is, e.g. `pod banking/web`.
+        identity: String,
+    },
+    /// An authoritative name server (RFC 1035).
+    Dns(Arc<Zone>),
+}
