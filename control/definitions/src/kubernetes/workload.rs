@@ -1,0 +1,302 @@
+//! Pods and the workloads that are expanded to pods.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::core::v1::{Container, Pod as KubernetesPod, PodSpec, PodTemplateSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+
+use super::meta::{Scope, digest_meta, labels, pinned};
+use super::selector::selector;
+use super::{port, protocol};
+use crate::diagnostic::Subject;
+use crate::model::{ContainerPort, Meta, Owner, Pod, PodPins, Source, annotation};
+use crate::node::{Fault, Node, excerpt};
+use crate::text::{MacAddress, is_dns_subdomain, is_port_name};
+
+/// How many pods a workload makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Replicas {
+    /// This many, numbered from 0.
+    Count(u32),
+    /// One on every host.
+    EveryHost,
+}
+
+/// A workload, to be expanded when all hosts are known.
+pub(crate) struct Workload {
+    /// The workload's own.
+    pub meta: Meta,
+    pub kind: &'static str,
+    pub replicas: Replicas,
+    /// Every pod, but for its name and host.
+    pub template: Pod,
+    /// The number of the first replica (StatefulSet's `ordinals.start`).
+    pub first: u32,
+}
+
+/// The most replicas of one workload.
+const MAX_REPLICAS: u32 = 10_000;
+
+/// Checks and digests a Pod.
+pub(crate) fn pod(subject: &mut Subject<'_>, document: &Node, pod: KubernetesPod) -> Option<Pod> {
+    let before = subject.report.errors();
+    let terminating = pod.metadata.deletion_timestamp.is_some();
+    let meta =
+        digest_meta(subject, document, pod.metadata, Scope::NamespacedSubdomain, &annotation::POD)?;
+    let ready = pod
+        .status
+        .and_then(|status| status.conditions)
+        .and_then(|conditions| conditions.into_iter().find(|c| c.type_ == "Ready"))
+        .is_none_or(|condition| condition.status == "True");
+    let Some(spec) = pod.spec else {
+        subject.error(document, "spec is missing");
+        return None;
+    };
+    let pod =
+        Pod { ready, terminating, ..pod_of(subject, document, meta, document.at("spec"), spec) };
+    (subject.report.errors() == before).then_some(pod)
+}
+
+/// A pod from its metadata and spec; `owner` is the node with `metadata` in it.
+fn pod_of(subject: &mut Subject<'_>, owner: &Node, meta: Meta, at: &Node, spec: PodSpec) -> Pod {
+    let mut ports = Vec::new();
+    for (index, container) in spec.containers.into_iter().enumerate() {
+        container_ports(subject, at.at("containers").item(index), container, &mut ports);
+    }
+    // A sidecar is an init container that is never done.
+    for (index, container) in spec.init_containers.unwrap_or_default().into_iter().enumerate() {
+        if container.restart_policy.as_deref() == Some("Always") {
+            container_ports(subject, at.at("initContainers").item(index), container, &mut ports);
+        }
+    }
+    let mac: Option<MacAddress> =
+        pinned(subject, owner, &meta.annotations, annotation::MAC, "a unicast MAC address");
+    let ip: Option<IpAddr> =
+        pinned(subject, owner, &meta.annotations, annotation::IP, "an IP address");
+    let host = meta.annotations.get(annotation::HOST).cloned().or(spec.node_name);
+    if let Some(host) = host.as_ref().filter(|host| !is_dns_subdomain(host)) {
+        subject.error(at, format!("host '{}' is not a DNS name (RFC 1123)", excerpt(host)));
+    }
+    Pod {
+        meta,
+        ports,
+        host,
+        ready: true,
+        terminating: false,
+        host_network: spec.host_network.unwrap_or(false),
+        owner: None,
+        pins: PodPins { ip, mac: mac.map(|mac| *mac) },
+    }
+}
+
+fn container_ports(
+    subject: &mut Subject<'_>,
+    at: &Node,
+    container: Container,
+    ports: &mut Vec<ContainerPort>,
+) {
+    let mut names = std::collections::BTreeSet::new();
+    for (index, declared) in container.ports.unwrap_or_default().into_iter().enumerate() {
+        let at = at.at("ports").item(index);
+        let number = port(subject, at.at("containerPort"), declared.container_port);
+        let protocol = protocol(subject, at.at("protocol"), declared.protocol.as_deref());
+        if let Some(name) = declared.name.as_deref() {
+            if !is_port_name(name) {
+                subject.fault(
+                    Fault::at(at.at("name"), format!("port name '{}' is not valid", excerpt(name)))
+                        .help("use at most 15 lower-case letters, digits and '-', with at least one letter"),
+                );
+            } else if !names.insert(name.to_owned()) {
+                subject.error(
+                    at.at("name"),
+                    format!("port name '{name}' is used twice in this container"),
+                );
+            }
+        }
+        if let (Some(port), Some(protocol)) = (number, protocol) {
+            ports.push(ContainerPort { name: declared.name, port, protocol });
+        }
+    }
+}
+
+/// Checks and digests a workload of `kind`, one of Deployment, ReplicaSet, StatefulSet and DaemonSet.
+pub(crate) fn workload(subject: &mut Subject<'_>, document: &Node, kind: &str) -> Option<Workload> {
+    let (kind, parts) = match kind {
+        "Deployment" => ("Deployment", subject.read::<Deployment>(document).map(Template::parts)),
+        "ReplicaSet" => ("ReplicaSet", subject.read::<ReplicaSet>(document).map(Template::parts)),
+        "StatefulSet" => {
+            ("StatefulSet", subject.read::<StatefulSet>(document).map(Template::parts))
+        }
+        _ => ("DaemonSet", subject.read::<DaemonSet>(document).map(Template::parts)),
+    };
+    let parts = parts?;
+    let before = subject.report.errors();
+    let meta = digest_meta(subject, document, parts.metadata, Scope::NamespacedSubdomain, &[])?;
+    let at = document.at("spec");
+    let replicas = match parts.replicas {
+        None => Replicas::EveryHost,
+        Some(count) => match u32::try_from(count) {
+            Ok(count) if count <= MAX_REPLICAS => Replicas::Count(count),
+            _ => {
+                subject.error(
+                    at.at("replicas"),
+                    format!("replicas {count} is not in 0..{MAX_REPLICAS}"),
+                );
+                return None;
+            }
+        },
+    };
+    let template = at.at("template");
+    let template_meta = parts.template.metadata.unwrap_or_default();
+    let template_labels = labels(
+        subject,
+        template.at("metadata").at("labels"),
+        template_meta.labels.clone().unwrap_or_default(),
+    );
+    let selected = selector(subject, at.at("selector"), parts.selector);
+    if selected.is_empty() {
+        subject
+            .error(at.at("selector"), "the selector is empty; it must match the template's labels");
+    } else if !selected.matches(&template_labels) {
+        subject.error(
+            at.at("selector"),
+            "the selector does not match the labels of the template: no pod would belong to it",
+        );
+    }
+    // The template has no name of its own; its annotations are judged like a pod's.
+    let template_meta = digest_meta(
+        subject,
+        template,
+        ObjectMeta {
+            name: Some(meta.name.clone()),
+            namespace: Some(meta.namespace.clone()),
+            labels: None,
+            ..template_meta
+        },
+        Scope::NamespacedSubdomain,
+        &annotation::POD,
+    )?;
+    let template_meta = Meta {
+        labels: template_labels,
+        source: Source { file: Arc::clone(&subject.file), line: document.line },
+        ..template_meta
+    };
+    let Some(spec) = parts.template.spec else {
+        subject.error(template, "spec.template.spec is missing");
+        return None;
+    };
+    let template_pod = pod_of(subject, template, template_meta, template.at("spec"), spec);
+    if (template_pod.pins.ip.is_some() || template_pod.pins.mac.is_some())
+        && !matches!(replicas, Replicas::Count(0 | 1))
+    {
+        subject.error(
+            template.at("metadata").at("annotations"),
+            "a pinned address cannot belong to several replicas",
+        );
+    }
+    (subject.report.errors() == before).then_some(Workload {
+        meta,
+        kind,
+        replicas,
+        template: template_pod,
+        first: parts.first,
+    })
+}
+
+/// What the four kinds have in common.
+struct Parts {
+    metadata: ObjectMeta,
+    /// `None`: one on every host.
+    replicas: Option<i32>,
+    selector: LabelSelector,
+    template: PodTemplateSpec,
+    first: u32,
+}
+
+/// A kind that makes pods from a template.
+trait Template {
+    /// Its parts. A missing spec is an empty one, whose selector is refused.
+    fn parts(self) -> Parts;
+}
+
+impl Template for Deployment {
+    fn parts(self) -> Parts {
+        let spec = self.spec;
+        Parts {
+            metadata: self.metadata,
+            replicas: Some(spec.replicas.unwrap_or(1)),
+            selector: spec.selector,
+            template: spec.template,
+            first: 0,
+        }
+    }
+}
+
+impl Template for ReplicaSet {
+    fn parts(self) -> Parts {
+        let spec = self.spec;
+        Parts {
+            metadata: self.metadata,
+            replicas: Some(spec.replicas.unwrap_or(1)),
+            selector: spec.selector,
+            template: spec.template.unwrap_or_default(),
+            first: 0,
+        }
+    }
+}
+
+impl Template for StatefulSet {
+    fn parts(self) -> Parts {
+        let spec = self.spec;
+        Parts {
+            metadata: self.metadata,
+            replicas: Some(spec.replicas.unwrap_or(1)),
+            selector: spec.selector,
+            template: spec.template,
+            first: spec
+                .ordinals
+                .and_then(|ordinals| ordinals.start)
+                .and_then(|start| u32::try_from(start).ok())
+                .unwrap_or(0),
+        }
+    }
+}
+
+impl Template for DaemonSet {
+    fn parts(self) -> Parts {
+        let spec = self.spec;
+        Parts {
+            metadata: self.metadata,
+            replicas: None,
+            selector: spec.selector,
+            template: spec.template,
+            first: 0,
+        }
+    }
+}
+
+impl Workload {
+    /// Its pods; `hosts` are the cluster's.
+    pub fn pods<'a>(&'a self, hosts: &'a [String]) -> Box<dyn Iterator<Item = Pod> + 'a> {
+        let one = |suffix: String, host: Option<&String>| Pod {
+            meta: Meta {
+                name: format!("{}-{suffix}", self.meta.name),
+                ..self.template.meta.clone()
+            },
+            owner: Some(Owner { kind: self.kind, name: self.meta.name.clone() }),
+            host: host.or(self.template.host.as_ref()).cloned(),
+            ..self.template.clone()
+        };
+        match self.replicas {
+            Replicas::Count(count) => Box::new(
+                (0..count)
+                    .map(move |n| one((u64::from(self.first) + u64::from(n)).to_string(), None)),
+            ),
+            Replicas::EveryHost => {
+                Box::new(hosts.iter().map(move |host| one(host.clone(), Some(host))))
+            }
+        }
+    }
+}

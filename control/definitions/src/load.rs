@@ -1,0 +1,604 @@
+//! Inputs to [`Definitions`]: reading, sorting out kinds, and the order of checks.
+//!
+//! Each object is first read and checked alone. Only when all are good are they checked against each other, so that
+//! one fault gives one message and not a cascade.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Endpoints, Namespace as KubernetesNamespace, Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
+
+use crate::check;
+use crate::diagnostic::{Diagnostic, Report, Severity, Subject};
+use crate::kubernetes::{self, Scope, Workload};
+use crate::model::{
+    Definitions, Meta, Namespace, NamespacePins, Object, ObjectName, Source, annotation,
+};
+use crate::node::{Entry, Fault, Node, Value, excerpt, suggestion};
+use crate::own::{self, SupervisorClusterSpec};
+use crate::text::Cidr4;
+use crate::yaml;
+
+/// Where definitions come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// A file, or a directory of which every `*.yaml`, `*.yml` and `*.json` is read, in subdirectories too.
+    Path(PathBuf),
+    /// Standard input, which the user writes `-`.
+    Stdin,
+    /// A text in memory, with the name that messages give it.
+    Text {
+        /// Its name.
+        name: String,
+        /// Its content.
+        text: String,
+    },
+}
+
+impl Input {
+    /// The input that a command-line argument means: `-` or a path.
+    #[must_use]
+    pub fn argument(argument: &Path) -> Input {
+        if argument.as_os_str() == "-" { Input::Stdin } else { Input::Path(argument.to_owned()) }
+    }
+
+    /// A text in memory.
+    #[must_use]
+    pub fn text(name: impl Into<String>, text: impl Into<String>) -> Input {
+        Input::Text { name: name.into(), text: text.into() }
+    }
+}
+
+/// What was loaded.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    /// The definitions.
+    pub definitions: Definitions,
+    /// What the user should know: skipped objects, settings without effect. Sorted by place.
+    pub notices: Vec<Diagnostic>,
+}
+
+/// The most files of one load.
+const MAX_FILES: usize = 10_000;
+/// The most octets of one load.
+const MAX_TOTAL: usize = 64 * 1024 * 1024;
+/// The deepest directories.
+const MAX_DIRECTORIES: usize = 32;
+/// The most octets that expanded pods may take: a template with many labels times many replicas.
+const MAX_EXPANDED: usize = 64 * 1024 * 1024;
+/// The most pods, expanded ones included.
+const MAX_PODS: usize = 65_536;
+
+/// Reads all inputs. Their order does not matter.
+///
+/// # Errors
+/// Every fault, sorted by place; at least one. Nothing is loaded then.
+pub fn load(inputs: &[Input]) -> Result<Loaded, Vec<Diagnostic>> {
+    let mut report = Report::default();
+    let texts = gather(inputs, &mut report);
+    let mut loader = Loader {
+        definitions: Definitions::default(),
+        seen: BTreeMap::new(),
+        workloads: Vec::new(),
+        own: Vec::new(),
+        report,
+    };
+    let mut nodes = yaml::MAX_NODES;
+    for (file, bytes) in texts {
+        if nodes == 0 && loader.report.errors() > 0 {
+            break;
+        }
+        let documents = yaml::parse(&bytes, &mut nodes);
+        drop(bytes);
+        match documents {
+            Ok(documents) => {
+                for document in documents {
+                    if loader.report.is_full() {
+                        break;
+                    }
+                    loader.document(&file, document);
+                }
+            }
+            Err(fault) => loader.subject(&file).fault(fault),
+        }
+    }
+    if loader.report.errors() == 0 {
+        loader.expand();
+    }
+    if loader.report.errors() == 0 {
+        check::together(&mut loader.definitions, &loader.own, &mut loader.report);
+    }
+    let notices = loader.report.finish()?;
+    Ok(Loaded { definitions: loader.definitions, notices })
+}
+
+/// The content of every input by its name, sorted.
+fn gather(inputs: &[Input], report: &mut Report) -> BTreeMap<Arc<str>, Vec<u8>> {
+    let mut texts: BTreeMap<Arc<str>, Vec<u8>> = BTreeMap::new();
+    let mut files: Vec<PathBuf> = Vec::new();
+    let mut fault = |name: &str, message: String| {
+        report.push(Diagnostic {
+            file: name.into(),
+            line: 0,
+            column: 0,
+            severity: Severity::Error,
+            object: None,
+            message,
+            help: None,
+        });
+    };
+    let mut total = 0usize;
+    // False once the inputs together are too large.
+    let mut add = |fault: &mut dyn FnMut(&str, String), name: &str, bytes: Vec<u8>| -> bool {
+        total += bytes.len();
+        if total > MAX_TOTAL {
+            fault(name, "the inputs together are larger than 64 MiB".to_owned());
+        } else if texts.insert(name.into(), bytes).is_some() {
+            fault(name, "two inputs have this name".to_owned());
+        }
+        total <= MAX_TOTAL
+    };
+    let mut stdin = false;
+    for input in inputs {
+        match input {
+            Input::Path(path) => {
+                let before = files.len();
+                if let Err(message) = collect(path, 0, &mut files) {
+                    fault(&path.display().to_string(), message);
+                } else if files.len() == before {
+                    fault(
+                        &path.display().to_string(),
+                        "no *.yaml, *.yml or *.json file in this directory".to_owned(),
+                    );
+                }
+            }
+            // Given twice, there is nothing to read the second time.
+            Input::Stdin if std::mem::replace(&mut stdin, true) => {}
+            Input::Stdin => match read_bounded(std::io::stdin().lock()) {
+                Ok(bytes) => {
+                    add(&mut fault, "<stdin>", bytes);
+                }
+                Err(error) => fault("<stdin>", format!("cannot be read: {error}")),
+            },
+            Input::Text { name, text } => {
+                add(&mut fault, name, text.clone().into_bytes());
+            }
+        }
+    }
+    let mut canonical = std::collections::BTreeSet::new();
+    for path in files {
+        let name = path.display().to_string();
+        // Given twice, by itself and by its directory, it is read once.
+        if !canonical.insert(path.canonicalize().unwrap_or_else(|_| path.clone())) {
+            continue;
+        }
+        match std::fs::File::open(&path).and_then(read_bounded) {
+            Ok(bytes) => {
+                if !add(&mut fault, &name, bytes) {
+                    break;
+                }
+            }
+            Err(error) => fault(&name, format!("cannot be read: {error}")),
+        }
+    }
+    texts
+}
+
+/// One octet more than may be at most, so that [`yaml::parse`] refuses it.
+fn read_bounded(reader: impl Read) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    reader.take(yaml::MAX_FILE as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The files that `path` means. In a directory only regular files count: a pipe there would wait for ever.
+fn collect(path: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), String> {
+    let metadata = path.metadata().map_err(|error| format!("cannot be read: {error}"))?;
+    if !metadata.is_dir() {
+        files.push(path.to_owned());
+        return Ok(());
+    }
+    if depth > MAX_DIRECTORIES {
+        return Err(format!("more than {MAX_DIRECTORIES} directories deep"));
+    }
+    let mut entries: Vec<PathBuf> = std::fs::read_dir(path)
+        .and_then(|entries| entries.map(|entry| entry.map(|e| e.path())).collect())
+        .map_err(|error| format!("cannot be read: {error}"))?;
+    entries.sort();
+    for entry in entries {
+        let Ok(metadata) = entry.metadata() else {
+            return Err(format!("{} cannot be read", entry.display()));
+        };
+        let is_link = entry.symlink_metadata().is_ok_and(|m| m.is_symlink());
+        if metadata.is_dir() {
+            // A link to a directory may lead back here.
+            if !is_link {
+                collect(&entry, depth + 1, files)?;
+            }
+        } else if metadata.is_file()
+            && entry.extension().is_some_and(|e| e == "yaml" || e == "yml" || e == "json")
+        {
+            if files.len() >= MAX_FILES {
+                return Err(format!("more than {MAX_FILES} files"));
+            }
+            files.push(entry);
+        }
+    }
+    Ok(())
+}
+
+/// An object of our own kinds and its document, kept for the checks between objects.
+pub(crate) struct OwnDocument {
+    pub kind: &'static str,
+    pub name: String,
+    pub file: Arc<str>,
+    pub document: Node,
+}
+
+struct Loader {
+    definitions: Definitions,
+    /// Where each object is, by kind, namespace and name.
+    seen: BTreeMap<(&'static str, ObjectName), Source>,
+    workloads: Vec<(Arc<str>, Node, Workload)>,
+    own: Vec<OwnDocument>,
+    report: Report,
+}
+
+/// `apiVersion` split into group and version; the core group is empty.
+fn group_of(api_version: &str) -> &str {
+    api_version.rsplit_once('/').map_or("", |(group, _)| group)
+}
+
+impl Loader {
+    fn subject(&mut self, file: &Arc<str>) -> Subject<'_> {
+        Subject { report: &mut self.report, file: Arc::clone(file), object: None }
+    }
+
+    /// One document: an object or a list of objects.
+    fn document(&mut self, file: &Arc<str>, mut document: Node) {
+        let mut subject = self.subject(file);
+        if !matches!(document.value, Value::Map(_)) {
+            return subject.error(
+                &document,
+                "this document is not an object: a mapping with apiVersion and kind",
+            );
+        }
+        let Some(kind) = document.get("kind").and_then(Node::text).map(str::to_owned) else {
+            return subject.error(document.at("kind"), "kind is missing");
+        };
+        subject.object = Some(described(&kind, &document));
+        let own_kind = own::KINDS.iter().find(|(name, _)| *name == kind);
+        let api_version = match (document.get("apiVersion").map(Node::text), own_kind) {
+            (Some(Some(text)), _) => text.to_owned(),
+            (None, Some(_)) => own::API_VERSION.to_owned(),
+            _ => return subject.error(document.at("apiVersion"), "apiVersion is missing"),
+        };
+        if group_of(&api_version) == own::GROUP {
+            let Some((kind, _)) = own_kind else {
+                let mut fault = Fault::at(
+                    document.at("kind"),
+                    format!("unknown kind '{}' in group {}", excerpt(&kind), own::GROUP),
+                );
+                fault.help = suggestion(&kind, own::KINDS.iter().map(|(name, _)| *name));
+                return subject.fault(fault);
+            };
+            if api_version != own::API_VERSION {
+                return subject.error(
+                    document.at("apiVersion"),
+                    format!("unknown version; it is {}", own::API_VERSION),
+                );
+            }
+            return self.own_object(file, kind, document);
+        }
+        if kind.ends_with("List") && document.get("items").is_some() {
+            return self.list(file, &kind, &api_version, &mut document);
+        }
+        match kubernetes::EMULATED.iter().find(|(name, _)| *name == kind) {
+            Some((kind, version)) if *version == api_version => {
+                self.kubernetes_object(file, kind, document);
+            }
+            Some((kind, version)) if kubernetes::is_own_group(group_of(&api_version)) => {
+                subject.error(
+                    document.at("apiVersion"),
+                    format!("{kind} is read as {version}, not {}", excerpt(&api_version)),
+                );
+            }
+            _ => subject.notice(
+                &document,
+                format!("skipped: {} {} is not emulated", excerpt(&api_version), excerpt(&kind)),
+            ),
+        }
+    }
+
+    /// `kind: List` and typed lists, whose items may leave out what the list's kind says.
+    fn list(&mut self, file: &Arc<str>, kind: &str, api_version: &str, document: &mut Node) {
+        let Value::Map(entries) = &mut document.value else {
+            return;
+        };
+        let items = entries.iter_mut().find(|entry| &*entry.key == "items");
+        let Some(items) = items.map(|entry| std::mem::replace(&mut entry.value.value, Value::Null))
+        else {
+            return;
+        };
+        let items = match items {
+            Value::Seq(items) => items,
+            Value::Null => Vec::new(),
+            _ => return self.subject(file).error(document, "items is not a list"),
+        };
+        let item_kind = kind.strip_suffix("List").filter(|kind| !kind.is_empty());
+        for mut item in items {
+            if self.report.is_full() {
+                break;
+            }
+            let (line, column) = (item.line, item.column);
+            if let (Some(item_kind), Value::Map(entries)) = (item_kind, &mut item.value) {
+                for (key, value) in [("apiVersion", api_version), ("kind", item_kind)] {
+                    if !entries.iter().any(|entry| &*entry.key == key) {
+                        entries.push(Entry {
+                            key: key.into(),
+                            line,
+                            column,
+                            value: Node { line, column, value: Value::Text(value.into()) },
+                        });
+                    }
+                }
+            }
+            self.document(file, item);
+        }
+    }
+
+    /// Notes where an object is; false, with a message, if it is there already.
+    fn first(&mut self, file: &Arc<str>, document: &Node, kind: &'static str, meta: &Meta) -> bool {
+        if let Some(source) = self.seen.get(&(kind, meta.key())) {
+            let source = source.clone();
+            let mut subject = self.subject(file);
+            subject.object = Some(described(kind, document));
+            subject.fault(
+                Fault::at(document, format!("is already defined at {source}"))
+                    .help("remove one of the two or rename it"),
+            );
+            return false;
+        }
+        self.seen.insert((kind, meta.key()), meta.source.clone());
+        true
+    }
+
+    fn kubernetes_object(&mut self, file: &Arc<str>, kind: &'static str, document: Node) {
+        let mut subject = self.subject(file);
+        subject.object = Some(described(kind, &document));
+        let subject = &mut subject;
+        /// Reads, digests and inserts an object of one kind.
+        macro_rules! take {
+            ($type:ty, $digest:path, $map:ident) => {{
+                let object = subject
+                    .read::<$type>(&document)
+                    .and_then(|object| $digest(subject, &document, object));
+                if let Some(object) = object
+                    && self.first(file, &document, kind, &object.meta)
+                {
+                    self.definitions.$map.insert(object.meta.key(), object);
+                }
+            }};
+        }
+        match kind {
+            "Namespace" => {
+                let object = subject
+                    .read::<KubernetesNamespace>(&document)
+                    .and_then(|object| namespace(subject, &document, object.metadata));
+                if let Some(object) = object
+                    && self.first(file, &document, kind, &object.meta)
+                {
+                    self.definitions.namespaces.insert(object.meta.name.clone(), object);
+                }
+            }
+            "Pod" => take!(Pod, kubernetes::pod, pods),
+            "Service" => take!(Service, kubernetes::service, services),
+            "Endpoints" => take!(Endpoints, kubernetes::endpoints, endpoints),
+            "EndpointSlice" => take!(EndpointSlice, kubernetes::endpoint_slice, endpoint_slices),
+            "NetworkPolicy" => take!(NetworkPolicy, kubernetes::network_policy, network_policies),
+            _ => {
+                if let Some(workload) = kubernetes::workload(subject, &document, kind)
+                    && self.first(file, &document, kind, &workload.meta)
+                {
+                    // Only the place is needed later.
+                    let place = Node { value: Value::Null, ..document };
+                    self.workloads.push((Arc::clone(file), place, workload));
+                }
+            }
+        }
+    }
+
+    fn own_object(&mut self, file: &Arc<str>, kind: &'static str, document: Node) {
+        /// Reads, checks and inserts an object of one of our kinds.
+        macro_rules! take {
+            ($map:ident) => {{
+                let mut subject = self.subject(file);
+                subject.object = Some(described(kind, &document));
+                let object = own_object(&mut subject, &document);
+                if let Some(object) = object
+                    && self.first(file, &document, kind, &object.meta)
+                {
+                    let name = object.meta.name.clone();
+                    self.definitions.$map.insert(name.clone(), object);
+                    self.own.push(OwnDocument { kind, name, file: Arc::clone(file), document });
+                }
+            }};
+        }
+        match kind {
+            "SupervisorCluster" => take!(supervisor_clusters),
+            "Tier0Gateway" => take!(tier0_gateways),
+            "ExternalNetwork" => take!(external_networks),
+            "ExternalHost" => take!(external_hosts),
+            "Attachment" => take!(attachments),
+            _ => take!(packet_tests),
+        }
+    }
+
+    /// Workloads to pods.
+    fn expand(&mut self) {
+        let hosts = self.definitions.supervisor().map_or_else(
+            || SupervisorClusterSpec::default().hosts,
+            |cluster| cluster.spec.hosts.clone(),
+        );
+        let mut expanded = 0usize;
+        for (file, place, workload) in std::mem::take(&mut self.workloads) {
+            let mut subject = Subject {
+                report: &mut self.report,
+                file,
+                object: Some(format!("{} {}", workload.kind, workload.meta.key())),
+            };
+            let size = size_of(&workload.template);
+            for pod in workload.pods(hosts.names()) {
+                expanded += size;
+                if expanded > MAX_EXPANDED {
+                    return subject.error(
+                        &place,
+                        "the labels and annotations of all replicas take more than 64 MiB",
+                    );
+                }
+                if !crate::text::is_dns_subdomain(&pod.meta.name) {
+                    subject
+                        .error(&place, "the names of its pods would be longer than 253 characters");
+                    break;
+                }
+                if self.definitions.pods.len() >= MAX_PODS {
+                    return subject.error(&place, format!("a lab has at most {MAX_PODS} pods"));
+                }
+                let name = pod.meta.name.clone();
+                if let Some(other) = self.definitions.pods.insert(pod.meta.key(), pod) {
+                    subject.fault(
+                        Fault::at(
+                            &place,
+                            format!("its pod '{name}' is already defined at {}", other.meta.source),
+                        )
+                        .help("rename one of the two"),
+                    );
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// About how many octets a copy of `pod` takes.
+fn size_of(pod: &crate::model::Pod) -> usize {
+    let texts = |labels: &crate::model::Labels| -> usize {
+        labels.iter().map(|(k, v)| k.len() + v.len() + 64).sum()
+    };
+    512 + texts(&pod.meta.labels) + texts(&pod.meta.annotations) + 64 * pod.ports.len()
+}
+
+/// `Kind name` or `Kind namespace/name`, as far as the document says.
+fn described(kind: &str, document: &Node) -> String {
+    let text = |key: &str| {
+        document
+            .get("metadata")
+            .and_then(|metadata| metadata.get(key))
+            .and_then(Node::text)
+            .map(excerpt)
+    };
+    let kind = excerpt(kind);
+    let is_ours = own::KINDS.iter().any(|(name, _)| *name == kind);
+    match (text("namespace"), text("name")) {
+        (Some(namespace), Some(name)) => format!("{kind} {namespace}/{name}"),
+        (None, Some(name)) if is_ours || kind == "Namespace" => format!("{kind} {name}"),
+        (None, Some(name)) if kubernetes::EMULATED.iter().any(|(k, _)| *k == kind) => {
+            format!("{kind} default/{name}")
+        }
+        (None, Some(name)) => format!("{kind} {name}"),
+        (_, None) => kind,
+    }
+}
+
+/// Checks and digests a Namespace.
+fn namespace(
+    subject: &mut Subject<'_>,
+    document: &Node,
+    metadata: ObjectMeta,
+) -> Option<Namespace> {
+    let before = subject.report.errors();
+    let mut meta = kubernetes::digest_meta(
+        subject,
+        document,
+        metadata,
+        Scope::ClusterLabel,
+        &annotation::NAMESPACE,
+    )?;
+    let subnet: Option<Cidr4> = kubernetes::pinned(
+        subject,
+        document,
+        &meta.annotations,
+        annotation::SUBNET,
+        "an IPv4 network without host bits",
+    );
+    let own = kubernetes::pinned(
+        subject,
+        document,
+        &meta.annotations,
+        annotation::SNAT_IP,
+        "an IPv4 address",
+    );
+    let ncp = kubernetes::pinned(
+        subject,
+        document,
+        &meta.annotations,
+        annotation::NCP_STATIC_SNAT_IP,
+        "an IPv4 address",
+    );
+    if let (Some(own), Some(ncp)) = (own, ncp)
+        && own != ncp
+    {
+        subject.error(
+            document.at("metadata").at("annotations"),
+            format!(
+                "annotations {} and {} differ",
+                annotation::SNAT_IP,
+                annotation::NCP_STATIC_SNAT_IP
+            ),
+        );
+    }
+    let name = meta.name.clone();
+    meta.labels.insert("kubernetes.io/metadata.name".to_owned(), name);
+    (subject.report.errors() == before).then(|| Namespace {
+        meta,
+        pins: NamespacePins { subnet: subnet.map(|net| *net), snat_ip: own.or(ncp) },
+        implicit: false,
+    })
+}
+
+/// The outside of an object of our own kinds.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Envelope {
+    #[serde(rename = "apiVersion")]
+    _api_version: Option<String>,
+    #[serde(rename = "kind")]
+    _kind: String,
+    metadata: ObjectMeta,
+    #[serde(rename = "spec")]
+    _spec: Option<IgnoredAny>,
+}
+
+/// Reads an object of our own kinds and checks it alone.
+fn own_object<S: DeserializeOwned + check::Spec>(
+    subject: &mut Subject<'_>,
+    document: &Node,
+) -> Option<Object<S>> {
+    let before = subject.report.errors();
+    let envelope: Envelope = subject.read(document)?;
+    let meta =
+        kubernetes::digest_meta(subject, document, envelope.metadata, Scope::ClusterSubdomain, &[]);
+    let empty = Node { value: Value::Map(Vec::new()), ..*document };
+    let node = document.get("spec").unwrap_or(&empty);
+    let mut spec: S = subject.read(node)?;
+    spec.check(subject, node);
+    let meta = meta?;
+    (subject.report.errors() == before).then_some(Object { meta, spec })
+}

@@ -1,0 +1,54 @@
+//! Our own kinds: group `lab.tierlab.dev`, version `v1alpha1`.
+//!
+//! They describe what Kubernetes has no kind for. A field that is not listed here is an error. The JSON Schemas in
+//! `docs/schema/` are generated from these types.
+
+mod attachment;
+mod expression;
+mod external;
+mod packet_test;
+mod port;
+mod supervisor;
+mod tier0;
+
+pub use attachment::{AttachmentSpec, InterfacePlug, PcapPlug, Plug, TapPlug};
+pub use expression::{AddressExpr, MacExpr, NumberExpr, Target};
+pub use external::{
+    ExternalHostSpec, ExternalNetworkSpec, HostInterface, HostRoute, HostRule, HostService,
+    HostServiceKind, HostServiceProtocol, RouteTarget,
+};
+pub use packet_test::{
+    ArpFields, ArpOperation, EmbeddedFields, EthFields, Expect, ExpectDrop, ExpectNothing,
+    Handshake, Hex, IcmpExpect, IcmpSend, IcmpType, IpFields, PacketTestSpec, SaveField, Send,
+    Step, TcpExpect, TcpFlags, TcpSend, UdpExpect, UdpSend,
+};
+pub use port::PortRef;
+pub use supervisor::{
+    AddressBlock, ControlPlane, Dns, Hosts, Isolation, LoadBalancer, ManagementNetwork, NatAction,
+    NatExemption, NatMatch, NatMode, NatRule, Profile, SnatMode, SupervisorClusterSpec, Tier1,
+    Tier1Route, VmMacs,
+};
+pub use tier0::{
+    Bfd, Bgp, BgpAggregate, BgpNeighbor, Ecmp, EcmpHash, HaMode, Tier0GatewaySpec, Tier0Route,
+    UplinkInterface, UrpfMode,
+};
+
+/// The API group of our own kinds.
+pub const GROUP: &str = "lab.tierlab.dev";
+/// Its only version.
+pub const VERSION: &str = "v1alpha1";
+/// `apiVersion` of our own kinds.
+pub const API_VERSION: &str = "lab.tierlab.dev/v1alpha1";
+
+/// Our kinds and what they are.
+pub const KINDS: [(&str, &str); 6] = [
+    ("SupervisorCluster", "the cluster network, its pools and its Tier-1 gateway"),
+    ("Tier0Gateway", "the edge of the lab"),
+    ("ExternalNetwork", "a layer-2 network outside"),
+    ("ExternalHost", "a host, router or leaf switch outside"),
+    ("Attachment", "something real in the place of an emulated endpoint"),
+    ("PacketTest", "frames sent and frames expected"),
+];
+
+pub(crate) use expression::is_variable_name;
+pub(crate) use port::is_interface_name;
