@@ -1,0 +1,195 @@
+//! Definitions to logical objects to an engine [`Network`].
+//!
+//! [`realize`] is a pure function of the definitions and of what was allocated before: no clock, no file, no order
+//! of documents goes into it. It either gives a whole lab or says everything that is wrong and changes nothing.
+//!
+//! The steps, a module each: `checks` (what the definitions together get wrong), `addressing` with `blocks` and
+//! `allocate` (who has which address, MAC, host), `topology` with `routes` (ports, segments, gateways), `nat`,
+//! `balancer`, `policy` (rules), `endpoints` (emulated hosts), `tables` and [`names`] (what people see and write).
+
+mod addressing;
+mod allocate;
+mod allocations;
+mod balancer;
+mod blocks;
+mod checks;
+mod endpoints;
+mod fault;
+pub mod logical;
+pub mod names;
+mod nat;
+mod policy;
+mod routes;
+mod tables;
+mod topology;
+
+#[cfg(test)]
+mod tests;
+
+pub use allocations::{Allocations, AllocationsError};
+pub use endpoints::HostSpec;
+pub use logical::Logical;
+pub use names::Names;
+
+use definitions::{Definitions, Diagnostic};
+use engine::TimerSettings;
+use engine::network::{Firewall, Network, VirtualServers};
+
+use addressing::{Addressing, SYSTEM};
+use balancer::{Backends, Balancers};
+use fault::{Messages, Subject};
+use policy::Compiled;
+use topology::Topology;
+
+/// A condition that NCP would write to an object.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Status {
+    /// `Namespace banking`.
+    pub object: String,
+    /// `ncp/snat_ip_status`.
+    pub key: String,
+    /// `IP_ALLOCATED_SUCCESSFULLY` or `IP_ALREADY_ALLOCATED`.
+    pub value: String,
+}
+
+/// A lab ready to run.
+#[derive(Clone, Debug)]
+pub struct Realized {
+    /// What the engine runs. `epoch` and `seed` are 0: the lab sets them.
+    pub network: Network,
+    /// Everything that was given out, to be kept for the next realization.
+    pub allocations: Allocations,
+    /// The emulated hosts, sorted by name.
+    pub hosts: Vec<HostSpec>,
+    /// Worth knowing.
+    pub notices: Vec<Diagnostic>,
+    /// Conditions of objects, sorted.
+    pub statuses: Vec<Status>,
+    /// Tables for people.
+    pub logical: Logical,
+    /// Names for people and packet tests.
+    pub names: Names,
+}
+
+/// Realizes definitions. `kept` is what was allocated before; empty allocates afresh.
+///
+/// # Errors
+/// Everything that is wrong, sorted by place: exhausted pools, pins that conflict, addresses that do not fit
+/// their network, next hops that are nobody's neighbour. Nothing has changed then.
+pub fn realize(definitions: &Definitions, kept: &Allocations) -> Result<Realized, Vec<Diagnostic>> {
+    let mut messages = Messages::default();
+    checks::check(definitions, &mut messages);
+    // What follows may rely on the checks.
+    messages.finish()?;
+    let mut next = Allocations::default();
+    let addressing = addressing::address(definitions, kept, &mut next, &mut messages);
+    // The rest would only repeat, object by object, that an address is missing.
+    messages.finish()?;
+    let mut topology = topology::build(definitions, &addressing, kept, &mut next, &mut messages);
+    let backends = addressing.cluster.as_ref().map(|c| Backends::new(definitions, c));
+    let mut balancers = Balancers::default();
+    let mut compiled = Compiled::default();
+    if let (Some(cluster), Some(backends)) = (&addressing.cluster, &backends) {
+        balancers = balancer::build(definitions, cluster, backends, &mut messages);
+        compiled = policy::compile(
+            definitions,
+            cluster,
+            &balancers.server,
+            kept,
+            &mut next,
+            &mut messages,
+        );
+        let nat = nat::table(cluster, kept, &mut next, &mut messages);
+        if let Some(router) = topology.routers.iter_mut().find(|r| r.name == cluster.tier1()) {
+            router.nat = nat;
+            router.balancer = balancers.server.clone();
+        }
+        apply_rules(&mut topology, &compiled);
+        notice_unplaced(definitions, cluster, &mut messages);
+    }
+    let hosts =
+        endpoints::build(definitions, &addressing, backends.as_ref(), &topology, &mut messages);
+    messages.finish()?;
+    let names = Names::build(definitions, &addressing, &topology);
+    let network = network(topology, &balancers.distributed, compiled);
+    let tables = tables::Tables {
+        definitions,
+        addressing: &addressing,
+        network: &network,
+        hosts: &hosts,
+        balancers: &balancers,
+    };
+    let logical = tables.fill();
+    Ok(Realized {
+        logical,
+        statuses: statuses(definitions, &addressing, kept),
+        notices: messages.into_notices(),
+        allocations: next,
+        network,
+        hosts,
+        names,
+    })
+}
+
+fn network(topology: Topology, distributed: &VirtualServers, compiled: Compiled) -> Network {
+    Network {
+        epoch: 0,
+        seed: 0,
+        ports: topology.ports,
+        segments: topology.segments,
+        routers: topology.routers,
+        firewall: Firewall { rules: compiled.rules },
+        distributed_balancer: distributed.clone(),
+        timers: TimerSettings::default(),
+    }
+}
+
+/// Hangs the firewall's rules onto the vNICs.
+fn apply_rules(topology: &mut Topology, compiled: &Compiled) {
+    for (pod, (into, out)) in &compiled.applied {
+        let port = topology.index.ports.get(&format!("pod/{pod}"));
+        let port = port.and_then(|id| topology.ports.get_mut(id.0 as usize));
+        if let Some(vnic) = port.and_then(|p| p.vnic.as_mut()) {
+            vnic.rules_in.clone_from(into);
+            vnic.rules_out.clone_from(out);
+        }
+    }
+}
+
+/// Pods on the host's network have no address of their own; ESXi hosts have none in the lab.
+fn notice_unplaced(
+    definitions: &Definitions,
+    cluster: &addressing::Cluster<'_>,
+    messages: &mut Messages,
+) {
+    for pod in definitions.pods.values().filter(|p| p.host_network) {
+        let on_vm = pod.host.as_ref().is_some_and(|h| cluster.vms.iter().any(|vm| vm.name == *h));
+        if !on_vm {
+            let message = "hostNetwork: it has no address of its own and is not emulated";
+            let help =
+                "place it on a control-plane VM (nodeName: cp-1) to have that VM stand for it";
+            messages.notice(&Subject::new("Pod", &pod.meta), message, help);
+        }
+    }
+}
+
+fn statuses(
+    definitions: &Definitions,
+    addressing: &Addressing<'_>,
+    kept: &Allocations,
+) -> Vec<Status> {
+    let Some(cluster) = &addressing.cluster else { return Vec::new() };
+    let mut statuses = Vec::new();
+    for namespace in definitions.namespaces.keys() {
+        let Some(address) = cluster.egress_address(namespace) else { continue };
+        let holder = if cluster.snat.contains_key(namespace) { namespace } else { SYSTEM };
+        let before = kept.snat.get(holder).is_some_and(|a| packet::Addr::from(*a) == address);
+        let value = if before { "IP_ALREADY_ALLOCATED" } else { "IP_ALLOCATED_SUCCESSFULLY" };
+        statuses.push(Status {
+            object: format!("Namespace {namespace}"),
+            key: "ncp/snat_ip_status".to_owned(),
+            value: value.to_owned(),
+        });
+    }
+    statuses
+}

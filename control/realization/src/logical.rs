@@ -1,0 +1,510 @@
+//! The realized lab as tables for people: what `tierlab get` prints.
+//!
+//! Rows are plain data (JSON and YAML come from their serde side, with stable field names); [`Row`] gives the
+//! cells of a text table. Every table is sorted: by name, or in the order of evaluation where that is what the
+//! table is about (NAT, firewall).
+
+use serde::Serialize;
+
+/// A column of a text table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// Heading.
+    pub name: &'static str,
+    /// Only shown with `-o wide`.
+    pub wide: bool,
+}
+
+const fn col(name: &'static str) -> Column {
+    Column { name, wide: false }
+}
+
+const fn wide(name: &'static str) -> Column {
+    Column { name, wide: true }
+}
+
+/// A row of a table.
+pub trait Row: Serialize {
+    /// The columns.
+    const COLUMNS: &'static [Column];
+    /// One cell a column.
+    fn cells(&self) -> Vec<String>;
+    /// The namespace that `-n` filters by; `None` for what belongs to none.
+    fn namespace(&self) -> Option<&str> {
+        None
+    }
+}
+
+/// All tables.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Logical {
+    /// `get segments`.
+    pub segments: Vec<SegmentRow>,
+    /// `get pods`.
+    pub pods: Vec<PodRow>,
+    /// `get hosts`: control-plane VMs and external hosts, a row an interface.
+    pub hosts: Vec<HostRow>,
+    /// `get services`.
+    pub services: Vec<ServiceRow>,
+    /// `get virtualservers`: the distributed load balancer's, then the server's, by address and port.
+    pub virtual_servers: Vec<VirtualServerRow>,
+    /// `get nat`, in the order of evaluation.
+    pub nat: Vec<NatRow>,
+    /// `get dfw`, in the order of evaluation.
+    pub dfw: Vec<FirewallRow>,
+    /// `get routes`.
+    pub routes: Vec<RouteRow>,
+    /// `get ports`.
+    pub ports: Vec<PortRow>,
+}
+
+/// A segment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SegmentRow {
+    /// Name.
+    pub name: String,
+    /// `overlay` for the cluster's, `external` for networks outside.
+    pub kind: &'static str,
+    /// The namespace it belongs to.
+    pub namespace: Option<String>,
+    /// Its networks.
+    pub networks: Vec<String>,
+    /// The gateways' addresses.
+    pub gateways: Vec<String>,
+    /// VLAN.
+    pub vlan: Option<u16>,
+    /// Attached ports.
+    pub ports: usize,
+    /// The object it was made from.
+    pub origin: String,
+}
+
+fn join(items: &[String]) -> String {
+    items.join(",")
+}
+
+fn or_dash(text: Option<&str>) -> String {
+    text.filter(|t| !t.is_empty()).unwrap_or("-").to_owned()
+}
+
+impl Row for SegmentRow {
+    const COLUMNS: &'static [Column] = &[
+        col("NAME"),
+        col("KIND"),
+        col("NETWORK"),
+        col("GATEWAY"),
+        col("VLAN"),
+        col("PORTS"),
+        wide("ORIGIN"),
+    ];
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.name.clone(),
+            self.kind.to_owned(),
+            or_dash(Some(&join(&self.networks))),
+            or_dash(Some(&join(&self.gateways))),
+            self.vlan.map_or_else(|| "-".to_owned(), |v| v.to_string()),
+            self.ports.to_string(),
+            self.origin.clone(),
+        ]
+    }
+    fn namespace(&self) -> Option<&str> {
+        self.namespace.as_deref()
+    }
+}
+
+/// A pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodRow {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// Its addresses.
+    pub addresses: Vec<String>,
+    /// Its MAC.
+    pub mac: String,
+    /// The ESXi host it runs on.
+    pub node: String,
+    /// Its segment.
+    pub segment: String,
+    /// Whether Services count it.
+    pub ready: bool,
+    /// The address its flows leave with.
+    pub snat: Option<String>,
+    /// Labels.
+    pub labels: Vec<String>,
+}
+
+impl Row for PodRow {
+    const COLUMNS: &'static [Column] = &[
+        col("NAMESPACE"),
+        col("NAME"),
+        col("ADDRESS"),
+        col("MAC"),
+        col("NODE"),
+        col("READY"),
+        wide("SEGMENT"),
+        wide("SNAT"),
+        wide("LABELS"),
+    ];
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.namespace.clone(),
+            self.name.clone(),
+            join(&self.addresses),
+            self.mac.clone(),
+            self.node.clone(),
+            self.ready.to_string(),
+            self.segment.clone(),
+            or_dash(self.snat.as_deref()),
+            or_dash(Some(&join(&self.labels))),
+        ]
+    }
+    fn namespace(&self) -> Option<&str> {
+        Some(&self.namespace)
+    }
+}
+
+/// An interface of a control-plane VM or external host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HostRow {
+    /// `vm/NAME` or `host/NAME`.
+    pub name: String,
+    /// Interface.
+    pub interface: String,
+    /// The segment it is in.
+    pub segment: String,
+    /// Its addresses with prefix lengths.
+    pub addresses: Vec<String>,
+    /// Its MAC.
+    pub mac: String,
+    /// Whether the host routes.
+    pub forwarding: bool,
+    /// Rules of `ip rule show`, with the kernel's own.
+    pub rules: Vec<String>,
+}
+
+impl Row for HostRow {
+    const COLUMNS: &'static [Column] = &[
+        col("NAME"),
+        col("INTERFACE"),
+        col("SEGMENT"),
+        col("ADDRESS"),
+        col("MAC"),
+        col("FORWARDING"),
+        wide("RULES"),
+    ];
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.name.clone(),
+            self.interface.clone(),
+            self.segment.clone(),
+            or_dash(Some(&join(&self.addresses))),
+            self.mac.clone(),
+            self.forwarding.to_string(),
+            self.rules.join("; "),
+        ]
+    }
+}
+
+/// A Service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceRow {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// Type as in a manifest.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// ClusterIP; none for headless and ExternalName.
+    pub cluster_ip: Option<String>,
+    /// Address outside.
+    pub external_ip: Option<String>,
+    /// `PORT/PROTOCOL`.
+    pub ports: Vec<String>,
+    /// Backends, `ADDRESS:PORT`.
+    pub endpoints: Vec<String>,
+}
+
+impl Row for ServiceRow {
+    const COLUMNS: &'static [Column] = &[
+        col("NAMESPACE"),
+        col("NAME"),
+        col("TYPE"),
+        col("CLUSTER-IP"),
+        col("EXTERNAL-IP"),
+        col("PORTS"),
+        wide("ENDPOINTS"),
+    ];
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.namespace.clone(),
+            self.name.clone(),
+            self.kind.to_owned(),
+            or_dash(self.cluster_ip.as_deref()),
+            or_dash(self.external_ip.as_deref()),
+            or_dash(Some(&join(&self.ports))),
+            or_dash(Some(&join(&self.endpoints))),
+        ]
+    }
+    fn namespace(&self) -> Option<&str> {
+        Some(&self.namespace)
+    }
+}
+
+/// A virtual server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VirtualServerRow {
+    /// `distributed` or `server`.
+    pub balancer: &'static str,
+    /// Namespace of the Service.
+    pub namespace: String,
+    /// Service.
+    pub service: String,
+    /// Virtual address.
+    pub address: String,
+    /// Virtual port.
+    pub port: u16,
+    /// `TCP`, `UDP` or `SCTP`.
+    pub protocol: &'static str,
+    /// Backends, `ADDRESS:PORT`.
+    pub members: Vec<String>,
+    /// `transparent`, `automap ADDRESS` or `pool`.
+    pub snat: String,
+    /// Affinity to the client, seconds.
+    pub affinity_seconds: Option<u64>,
+}
+
+impl Row for VirtualServerRow {
+    const COLUMNS: &'static [Column] = &[
+        col("BALANCER"),
+        col("NAMESPACE"),
+        col("SERVICE"),
+        col("ADDRESS"),
+        col("PORT"),
+        col("PROTOCOL"),
+        col("MEMBERS"),
+        wide("SNAT"),
+        wide("AFFINITY"),
+    ];
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.balancer.to_owned(),
+            self.namespace.clone(),
+            self.service.clone(),
+            self.address.clone(),
+            self.port.to_string(),
+            format!("L4 {}", self.protocol),
+            or_dash(Some(&join(&self.members))),
+            self.snat.clone(),
+            self.affinity_seconds.map_or_else(|| "-".to_owned(), |s| format!("{s}s")),
+        ]
+    }
+    fn namespace(&self) -> Option<&str> {
+        Some(&self.namespace)
+    }
+}
+
+/// A NAT rule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NatRow {
+    /// Gateway.
+    pub router: String,
+    /// Number.
+    pub id: u32,
+    /// Priority; lower is asked first.
+    pub priority: u32,
+    /// `SNAT` or `No SNAT`.
+    pub action: &'static str,
+    /// `Any`, or networks.
+    pub source: String,
+    /// `Any`, or a network.
+    pub destination: String,
+    /// The new source, or `Any` for none.
+    pub translation: String,
+    /// Name.
+    pub name: String,
+}
+
+impl Row for NatRow {
+    const COLUMNS: &'static [Column] = &[
+        col("ID"),
+        col("PRIORITY"),
+        col("ACTION"),
+        col("SOURCE"),
+        col("DESTINATION"),
+        col("TRANSLATION"),
+        wide("ROUTER"),
+        wide("NAME"),
+    ];
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.id.to_string(),
+            self.priority.to_string(),
+            self.action.to_owned(),
+            self.source.clone(),
+            self.destination.clone(),
+            self.translation.clone(),
+            self.router.clone(),
+            self.name.clone(),
+        ]
+    }
+}
+
+/// A firewall rule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FirewallRow {
+    /// Number.
+    pub id: u32,
+    /// Category.
+    pub category: String,
+    /// Section.
+    pub section: String,
+    /// Namespace of the workloads it is applied to.
+    pub namespace: Option<String>,
+    /// `IN` or `OUT`.
+    pub direction: String,
+    /// Sources.
+    pub source: String,
+    /// Destinations.
+    pub destination: String,
+    /// Services; `any` for all.
+    pub services: String,
+    /// Workloads.
+    pub applied_to: String,
+    /// `ALLOW` or `DROP`.
+    pub action: String,
+    /// The object it was made from.
+    pub origin: String,
+    /// Name.
+    pub name: String,
+}
+
+impl Row for FirewallRow {
+    const COLUMNS: &'static [Column] = &[
+        col("ID"),
+        col("DIRECTION"),
+        col("SOURCE"),
+        col("DESTINATION"),
+        col("SERVICES"),
+        col("APPLIED-TO"),
+        col("ACTION"),
+        col("ORIGIN"),
+        wide("CATEGORY"),
+        wide("SECTION"),
+        wide("NAME"),
+    ];
+    fn cells(&self) -> Vec<String> {
+        [
+            &self.id.to_string(),
+            &self.direction,
+            &self.source,
+            &self.destination,
+            &self.services,
+            &self.applied_to,
+            &self.action,
+            &self.origin,
+            &self.category,
+            &self.section,
+            &self.name,
+        ]
+        .into_iter()
+        .cloned()
+        .collect()
+    }
+    fn namespace(&self) -> Option<&str> {
+        self.namespace.as_deref()
+    }
+}
+
+/// A route.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RouteRow {
+    /// Gateway.
+    pub router: String,
+    /// Destinations.
+    pub prefix: String,
+    /// Where the route came from.
+    pub source: String,
+    /// Administrative distance.
+    pub distance: u8,
+    /// `via ADDRESS dev INTERFACE`, `blackhole` or `unreachable`.
+    pub next_hops: Vec<String>,
+}
+
+impl Row for RouteRow {
+    const COLUMNS: &'static [Column] =
+        &[col("ROUTER"), col("PREFIX"), col("SOURCE"), col("DISTANCE"), col("NEXT-HOP")];
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.router.clone(),
+            self.prefix.clone(),
+            self.source.clone(),
+            self.distance.to_string(),
+            self.next_hops.join(", "),
+        ]
+    }
+}
+
+/// A port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PortRow {
+    /// Name.
+    pub name: String,
+    /// Index in the engine.
+    pub id: u32,
+    /// Namespace, where it is a pod's.
+    pub namespace: Option<String>,
+    /// Segment.
+    pub segment: String,
+    /// MAC.
+    pub mac: String,
+    /// Addresses; of vNICs the link-local one too.
+    pub addresses: Vec<String>,
+    /// Largest IP packet, octets.
+    pub mtu: u32,
+    /// The ESXi host, where it is a vNIC.
+    pub node: Option<String>,
+    /// Firewall rules towards and from it.
+    pub rules: (usize, usize),
+}
+
+impl Row for PortRow {
+    const COLUMNS: &'static [Column] = &[
+        col("NAME"),
+        col("SEGMENT"),
+        col("MAC"),
+        col("ADDRESS"),
+        col("MTU"),
+        wide("NODE"),
+        wide("RULES-IN/OUT"),
+        wide("ID"),
+    ];
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.name.clone(),
+            self.segment.clone(),
+            self.mac.clone(),
+            or_dash(Some(&join(&self.addresses))),
+            self.mtu.to_string(),
+            or_dash(self.node.as_deref()),
+            format!("{}/{}", self.rules.0, self.rules.1),
+            self.id.to_string(),
+        ]
+    }
+    fn namespace(&self) -> Option<&str> {
+        self.namespace.as_deref()
+    }
+}

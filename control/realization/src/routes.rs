@@ -1,0 +1,134 @@
+//! Routes: connected, static, what the Tier-1 advertises, and the summaries that end what nobody has.
+
+use definitions::own::{NatAction, NatMatch};
+use engine::network::{
+    Attachment, Interface, InterfaceId, NextHop, Prefix, Route, RouteSource, RouteTarget, SegmentId,
+};
+use packet::Addr;
+
+use crate::addressing::{Cluster, prefix4};
+use crate::fault::{Messages, Subject};
+
+/// Distance of what a Tier-1 advertises: after connected (0) and static (1).
+const TIER1_DISTANCE: u8 = 3;
+/// Distance of summaries: anything else about the same prefix is better.
+const SUMMARY_DISTANCE: u8 = 255;
+
+/// A route by one next hop.
+pub(crate) fn via(prefix: Prefix, source: RouteSource, distance: u8, hop: NextHop) -> Route {
+    Route { prefix, source, distance, target: RouteTarget::NextHops(vec![hop]) }
+}
+
+/// The subnets of a router's interfaces; link-local ones are on every link and no routes.
+pub(crate) fn connected(interfaces: &[Interface]) -> Vec<Route> {
+    let mut routes = Vec::new();
+    for (i, interface) in interfaces.iter().enumerate() {
+        let hop =
+            NextHop { interface: InterfaceId(u32::try_from(i).unwrap_or(u32::MAX)), gateway: None };
+        for (address, len) in interface.addresses.iter().filter(|(a, _)| !a.is_link_local()) {
+            routes.push(via(Prefix::new(*address, *len), RouteSource::Connected, 0, hop));
+        }
+    }
+    routes
+}
+
+/// The way to a next hop; a fault if it is on no connected subnet or the router's own address.
+pub(crate) fn resolve(
+    interfaces: &[Interface],
+    gateway: Addr,
+    network: &str,
+    subject: &Subject,
+    messages: &mut Messages,
+) -> Option<NextHop> {
+    let own = interfaces.iter().any(|i| i.addresses.iter().any(|(a, _)| *a == gateway));
+    let found = interfaces.iter().position(|i| {
+        i.attachment != Attachment::Segment(SegmentId(u32::MAX))
+            && i.addresses.iter().any(|(a, len)| Prefix::new(*a, *len).contains(gateway))
+    });
+    let Some(at) = found.filter(|_| !own) else {
+        let why = if own {
+            "is the gateway's own address"
+        } else {
+            "is on none of its connected subnets"
+        };
+        let message = format!("static route to {network}: next hop {gateway} {why}");
+        messages.fault(subject, message, "name a neighbour on one of its interfaces");
+        return None;
+    };
+    Some(NextHop { interface: InterfaceId(u32::try_from(at).ok()?), gateway: Some(gateway) })
+}
+
+/// The user's own routes of the Tier-1.
+pub(crate) fn tier1_static(
+    cluster: &Cluster<'_>,
+    interfaces: &[Interface],
+    messages: &mut Messages,
+) -> Vec<Route> {
+    let subject = Subject::new("SupervisorCluster", &cluster.object.meta);
+    let mut routes = Vec::new();
+    for route in &cluster.spec().tier1.static_routes {
+        let prefix = Prefix::new(route.network.network().into(), route.network.prefix_len());
+        let target = match route.next_hop {
+            _ if route.blackhole => RouteTarget::Blackhole,
+            _ if route.unreachable => RouteTarget::Unreachable,
+            Some(hop) => {
+                let name = route.network.to_string();
+                match resolve(interfaces, hop.into(), &name, &subject, messages) {
+                    Some(hop) => RouteTarget::NextHops(vec![hop]),
+                    None => continue,
+                }
+            }
+            None => {
+                let message = format!("static route to {} leads nowhere", route.network);
+                messages.fault(&subject, message, "state nextHop, blackhole or unreachable");
+                continue;
+            }
+        };
+        routes.push(Route { prefix, source: RouteSource::Static, distance: 1, target });
+    }
+    routes
+}
+
+/// Addresses that end at the Tier-1 without being an interface's, with what advertises them.
+pub(crate) fn services_of(cluster: &Cluster<'_>) -> Vec<(Addr, RouteSource)> {
+    let mut all: Vec<(Addr, RouteSource)> =
+        cluster.snat.values().map(|a| (*a, RouteSource::Tier1Nat)).collect();
+    for rule in cluster.spec().tier1.nat_rules.iter().flatten() {
+        if let (NatAction::Snat, NatMatch::Network(net)) = (rule.action, rule.translated) {
+            all.push((net.addr().into(), RouteSource::Tier1Nat));
+        }
+    }
+    all.extend(cluster.vips.values().map(|a| (*a, RouteSource::Tier1LbVip)));
+    all.extend(cluster.balancer_pool().into_iter().map(|a| (a, RouteSource::Tier1LbSnat)));
+    all.sort();
+    all.dedup_by_key(|(address, _)| *address);
+    all
+}
+
+/// What the Tier-1 advertises to the Tier-0: its segments, which the way back needs, and the addresses it has
+/// outside. Whether a segment may be *used* from outside is the Tier-1's `private` (F12).
+pub(crate) fn advertised(cluster: &Cluster<'_>, hop: NextHop) -> Vec<Route> {
+    let mut routes: Vec<Route> = cluster
+        .blocks
+        .iter()
+        .map(|b| via(prefix4(b.net), RouteSource::Tier1Connected, TIER1_DISTANCE, hop))
+        .collect();
+    for (address, source) in services_of(cluster) {
+        routes.push(via(Prefix::host(address), source, TIER1_DISTANCE, hop));
+    }
+    routes
+}
+
+/// Blackholes for the pools, so that an address nobody has is dropped here and never sent back out.
+pub(crate) fn summaries(cluster: &Cluster<'_>) -> Vec<Route> {
+    let spec = cluster.spec();
+    [spec.pod_cidr, spec.service_cidr, spec.ingress_cidr, spec.egress_cidr, spec.transit_cidr]
+        .into_iter()
+        .map(|net| Route {
+            prefix: prefix4(*net),
+            source: RouteSource::Summary,
+            distance: SUMMARY_DISTANCE,
+            target: RouteTarget::Blackhole,
+        })
+        .collect()
+}

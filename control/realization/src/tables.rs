@@ -1,0 +1,343 @@
+//! Fills the tables of [`Logical`] from what was realized.
+
+use std::collections::BTreeMap;
+
+use definitions::model::{Definitions, ServiceType};
+use engine::network::{
+    NatAction, Network, PoolSnat, Prefix, Route, RouteTarget, Router, VirtualServer,
+};
+use packet::{Addr, Mac, protocol};
+
+use crate::addressing::{Addressing, CONTROL_PLANE, Cluster};
+use crate::balancer::Balancers;
+use crate::endpoints::HostSpec;
+use crate::logical::{
+    FirewallRow, HostRow, Logical, NatRow, PodRow, PortRow, RouteRow, SegmentRow, ServiceRow,
+    VirtualServerRow,
+};
+use crate::topology::external_segment;
+
+/// What tables are made from.
+pub(crate) struct Tables<'a> {
+    pub(crate) definitions: &'a Definitions,
+    pub(crate) addressing: &'a Addressing<'a>,
+    pub(crate) network: &'a Network,
+    pub(crate) hosts: &'a [HostSpec],
+    pub(crate) balancers: &'a Balancers,
+}
+
+impl Tables<'_> {
+    /// All tables.
+    pub(crate) fn fill(&self) -> Logical {
+        Logical {
+            segments: self.segments(),
+            pods: self.pods(),
+            hosts: self.hosts(),
+            services: self.services(),
+            virtual_servers: self.virtual_servers(),
+            nat: self.nat(),
+            dfw: self.firewall(),
+            routes: self.routes(),
+            ports: self.ports(),
+        }
+    }
+
+    fn cluster(&self) -> Option<&Cluster<'_>> {
+        self.addressing.cluster.as_ref()
+    }
+
+    fn node(&self, hypervisor: u32) -> Option<String> {
+        self.cluster()?.spec().hosts.names().get(hypervisor as usize).cloned()
+    }
+
+    fn segments(&self) -> Vec<SegmentRow> {
+        let row = |name: &str| {
+            let found = self.network.segments.iter().find(|s| s.name == name);
+            let gateways =
+                found.iter().flat_map(|s| &s.gateways).filter_map(|(router, interface)| {
+                    self.network.router(*router)?.interface(*interface)
+                });
+            let addresses = gateways.flat_map(|i| &i.addresses).map(|(a, _)| a);
+            SegmentRow {
+                name: name.to_owned(),
+                kind: "overlay",
+                namespace: None,
+                networks: Vec::new(),
+                gateways: addresses
+                    .filter(|a| !a.is_link_local())
+                    .map(ToString::to_string)
+                    .collect(),
+                vlan: found.and_then(|s| s.vlan),
+                ports: found.map_or(0, |s| s.ports.len()),
+                origin: String::new(),
+            }
+        };
+        let mut rows = Vec::new();
+        for block in self.cluster().iter().flat_map(|c| &c.blocks) {
+            let own = block.owner != CONTROL_PLANE;
+            let v6 = block.v6.map(|n| n.to_string());
+            rows.push(SegmentRow {
+                namespace: own.then(|| block.owner.clone()),
+                networks: std::iter::once(block.net.to_string()).chain(v6).collect(),
+                origin: if own {
+                    format!("Namespace {}", block.owner)
+                } else {
+                    "control plane".to_owned()
+                },
+                ..row(&block.segment())
+            });
+        }
+        for network in self.definitions.external_networks.values() {
+            let name = &network.meta.name;
+            let v4 = network.spec.cidr.map(|n| n.to_string());
+            rows.push(SegmentRow {
+                kind: "external",
+                networks: v4
+                    .into_iter()
+                    .chain(network.spec.cidr_v6.map(|n| n.to_string()))
+                    .collect(),
+                origin: format!("ExternalNetwork {name}"),
+                ..row(&external_segment(name))
+            });
+        }
+        rows.sort_by(|a, b| a.name.cmp(&b.name));
+        rows
+    }
+
+    fn pods(&self) -> Vec<PodRow> {
+        let Some(cluster) = self.cluster() else { return Vec::new() };
+        cluster
+            .pods
+            .iter()
+            .map(|(key, (pod, workload))| PodRow {
+                namespace: key.namespace.clone(),
+                name: key.name.clone(),
+                addresses: workload.addresses.iter().map(|(a, _)| a.to_string()).collect(),
+                mac: workload.mac.to_string(),
+                node: self.node(workload.hypervisor).unwrap_or_default(),
+                segment: cluster
+                    .blocks
+                    .get(workload.block)
+                    .map(|b| b.segment())
+                    .unwrap_or_default(),
+                ready: pod.ready && !pod.terminating,
+                snat: cluster.egress_address(&key.namespace).map(|a| a.to_string()),
+                labels: pod.meta.labels.iter().map(|(k, v)| format!("{k}={v}")).collect(),
+            })
+            .collect()
+    }
+
+    fn hosts(&self) -> Vec<HostRow> {
+        let mut rows = Vec::new();
+        for host in self.hosts.iter().filter(|h| !h.name.starts_with("pod/")) {
+            for (interface, port) in host.config.interfaces.iter().zip(&host.ports) {
+                let segment =
+                    self.network.port(*port).and_then(|p| self.network.segment(p.segment));
+                rows.push(HostRow {
+                    name: host.name.clone(),
+                    interface: interface.name.clone(),
+                    segment: segment.map(|s| s.name.clone()).unwrap_or_default(),
+                    addresses: interface
+                        .addresses
+                        .iter()
+                        .map(|(a, len)| format!("{a}/{len}"))
+                        .collect(),
+                    mac: interface.mac.to_string(),
+                    forwarding: host.config.forwarding,
+                    rules: host.config.routing.rules().iter().map(ToString::to_string).collect(),
+                });
+            }
+        }
+        rows
+    }
+
+    fn services(&self) -> Vec<ServiceRow> {
+        let Some(cluster) = self.cluster() else { return Vec::new() };
+        let mut endpoints: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for server in self.balancers.distributed.servers() {
+            if let Some(key) = self.balancers.origins.get(&server.name) {
+                endpoints.entry(key.to_string()).or_default().extend(members(server));
+            }
+        }
+        self.definitions
+            .services
+            .iter()
+            .map(|(key, service)| ServiceRow {
+                namespace: key.namespace.clone(),
+                name: key.name.clone(),
+                kind: match service.kind {
+                    ServiceType::ClusterIp => "ClusterIP",
+                    ServiceType::NodePort => "NodePort",
+                    ServiceType::LoadBalancer => "LoadBalancer",
+                    ServiceType::ExternalName => "ExternalName",
+                },
+                cluster_ip: cluster.cluster_ips.get(key).map(ToString::to_string),
+                external_ip: cluster.vips.get(key).map(ToString::to_string),
+                ports: service.ports.iter().map(|p| format!("{}/{}", p.port, p.protocol)).collect(),
+                endpoints: endpoints.remove(&key.to_string()).unwrap_or_default(),
+            })
+            .collect()
+    }
+
+    fn virtual_servers(&self) -> Vec<VirtualServerRow> {
+        let row = |balancer, server: &VirtualServer| {
+            let origin = self.balancers.origins.get(&server.name);
+            VirtualServerRow {
+                balancer,
+                namespace: origin.map(|k| k.namespace.clone()).unwrap_or_default(),
+                service: origin.map(|k| k.name.clone()).unwrap_or_default(),
+                address: server.address.to_string(),
+                port: server.port,
+                protocol: protocol_name(server.protocol),
+                members: members(server).collect(),
+                snat: match &server.snat {
+                    PoolSnat::Transparent => "transparent".to_owned(),
+                    PoolSnat::Automap(address) => format!("automap {address}"),
+                    PoolSnat::Pool(pool) => format!("pool of {}", pool.len()),
+                },
+                affinity_seconds: server.affinity.map(|d| d.as_secs()),
+            }
+        };
+        let distributed =
+            self.balancers.distributed.servers().iter().map(|s| row("distributed", s));
+        distributed
+            .chain(self.balancers.server.servers().iter().map(|s| row("server", s)))
+            .collect()
+    }
+
+    fn nat(&self) -> Vec<NatRow> {
+        let any = || "Any".to_owned();
+        let mut rows = Vec::new();
+        for router in &self.network.routers {
+            rows.extend(router.nat.rules().iter().map(|rule| NatRow {
+                router: router.name.clone(),
+                id: rule.id,
+                priority: rule.priority,
+                action: match rule.action {
+                    NatAction::Snat(_) => "SNAT",
+                    NatAction::NoSnat => "No SNAT",
+                },
+                source: rule.source.as_ref().map_or_else(any, |s| {
+                    s.iter().map(Prefix::to_string).collect::<Vec<_>>().join(",")
+                }),
+                destination: rule.destination.map_or_else(any, |p| p.to_string()),
+                translation: match rule.action {
+                    NatAction::Snat(address) => address.to_string(),
+                    NatAction::NoSnat => any(),
+                },
+                name: rule.name.clone(),
+            }));
+        }
+        rows
+    }
+
+    fn firewall(&self) -> Vec<FirewallRow> {
+        let rules = self.network.firewall.rules.iter();
+        rules
+            .map(|rule| {
+                let services: Vec<String> = rule.services.iter().map(ToString::to_string).collect();
+                // `NetworkPolicy NS/NAME` or `Namespace NS`.
+                let object = rule.origin.split_once(' ').map(|(_, object)| object);
+                let namespace =
+                    object.map(|o| o.split_once('/').map_or(o, |(ns, _)| ns).to_owned());
+                FirewallRow {
+                    id: rule.id,
+                    category: rule.category.to_string(),
+                    section: rule.section.clone(),
+                    namespace,
+                    direction: rule.direction.to_string(),
+                    source: rule.source_text.clone(),
+                    destination: rule.destination_text.clone(),
+                    services: if services.is_empty() {
+                        "any".to_owned()
+                    } else {
+                        services.join(" ")
+                    },
+                    applied_to: rule.applied_to_text.clone(),
+                    action: rule.action.to_string(),
+                    origin: rule.origin.clone(),
+                    name: rule.name.clone(),
+                }
+            })
+            .collect()
+    }
+
+    fn routes(&self) -> Vec<RouteRow> {
+        let mut routers: Vec<&Router> = self.network.routers.iter().collect();
+        routers.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut rows = Vec::new();
+        for router in routers {
+            rows.extend(router.fib.routes().into_iter().map(|route| RouteRow {
+                router: router.name.clone(),
+                prefix: route.prefix.to_string(),
+                source: route.source.to_string(),
+                distance: route.distance,
+                next_hops: next_hops(router, route),
+            }));
+        }
+        rows
+    }
+
+    fn ports(&self) -> Vec<PortRow> {
+        let mut outside: BTreeMap<u32, (Mac, Vec<Addr>)> = BTreeMap::new();
+        for host in self.hosts {
+            for (interface, port) in host.config.interfaces.iter().zip(&host.ports) {
+                let addresses = interface.addresses.iter().map(|(a, _)| *a).collect();
+                outside.insert(port.0, (interface.mac, addresses));
+            }
+        }
+        let mut rows = Vec::new();
+        for (i, port) in self.network.ports.iter().enumerate() {
+            let id = u32::try_from(i).unwrap_or(u32::MAX);
+            // The place of a port that is gone has no host and no segment.
+            let Some(segment) = self.network.segment(port.segment) else { continue };
+            let (mac, addresses) = match &port.vnic {
+                Some(vnic) => (vnic.mac, vnic.addresses.clone()),
+                None => outside.remove(&id).unwrap_or_default(),
+            };
+            let pod = port.name.strip_prefix("pod/").and_then(|p| p.split_once('/'));
+            rows.push(PortRow {
+                name: port.name.clone(),
+                id,
+                namespace: pod.map(|(namespace, _)| namespace.to_owned()),
+                segment: segment.name.clone(),
+                mac: mac.to_string(),
+                addresses: addresses.iter().map(ToString::to_string).collect(),
+                mtu: port.mtu,
+                node: port.vnic.as_ref().and_then(|v| self.node(v.hypervisor)),
+                rules: port.vnic.as_ref().map_or((0, 0), |v| (v.rules_in.len(), v.rules_out.len())),
+            });
+        }
+        rows.sort_by(|a, b| a.name.cmp(&b.name));
+        rows
+    }
+}
+
+fn members(server: &VirtualServer) -> impl Iterator<Item = String> + '_ {
+    server.members.iter().map(|m| format!("{}:{}", m.address, m.port))
+}
+
+fn protocol_name(number: u8) -> &'static str {
+    match number {
+        protocol::TCP => "TCP",
+        protocol::UDP => "UDP",
+        _ => "SCTP",
+    }
+}
+
+fn next_hops(router: &Router, route: &Route) -> Vec<String> {
+    match &route.target {
+        RouteTarget::Blackhole => vec!["blackhole".to_owned()],
+        RouteTarget::Unreachable => vec!["unreachable".to_owned()],
+        RouteTarget::NextHops(hops) => hops
+            .iter()
+            .map(|hop| {
+                let dev = router.interface(hop.interface).map_or("?", |i| i.name.as_str());
+                match hop.gateway {
+                    Some(gateway) => format!("via {gateway} dev {dev}"),
+                    None => format!("dev {dev}"),
+                }
+            })
+            .collect(),
+    }
+}
