@@ -1,0 +1,19 @@
+//! The live lab: the same [`hosts::Lab`] as everywhere, driven by the wall clock, with real
+//! interfaces and capture files in the place of emulated endpoints.
+//!
+//! What is attached where is decided first ([`plan`]), without touching the system; then made
+//! ([`wiring`]); then one thread carries frames and time to the lab and back ([`run`]). Everything
+//! random or timed is still handed in: the engine does not know that it is live.
+//!
+//! What was made goes away again when the lab ends: TAPs and sockets with their descriptors, however
+//! the process ends; namespaces and resolver files by the inventory of `ports`, at the latest at the
+//! next start.
+
+pub mod capture;
+pub mod ending;
+pub mod packet_socket;
+pub mod plan;
+pub mod port;
+pub mod routes;
+pub mod run;
+pub mod wiring;

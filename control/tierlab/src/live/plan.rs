@@ -1,0 +1,294 @@
+//! What `up` is going to attach, decided before anything is made.
+//!
+//! An Attachment names a port; what is plugged in there gets what the emulated endpoint had: MAC,
+//! addresses, MTU, routes, resolver. Nothing here touches the system, so that a wrong Attachment
+//! costs nothing.
+//!
+//! Decisions that the definitions leave open:
+//! * A network namespace that does not exist is made if the Attachment says `createNamespace`, and
+//!   only then: a misspelt name should not end up as a new namespace. One that exists is used and
+//!   stays; what would outlive the lab in it (policy rules, kernel settings) is left out and said.
+//! * The interface in the namespace is named as the emulated one was (`eth0` for a pod), unless
+//!   `tap.name` says otherwise.
+//! * A TAP that stays outside of any namespace gets MAC and MTU and comes up, but no address and no
+//!   route: those would be this machine's own, and could take its network away.
+
+use crate::exit::Error;
+use crate::live::routes;
+use crate::open::Opened;
+use definitions::model::{Attachment, Definitions};
+use definitions::own::{PcapPlug, Plug, PortRef, TapPlug};
+use engine::network::PortId;
+use hosts::HostConfig;
+use ipnet::IpNet;
+use packet::{Addr, Mac};
+use ports::{InterfaceConfig, InterfaceName, NetnsName, Resolver};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Everything that is going to be attached, in the order of the Attachments' names.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// One for each Attachment.
+    pub plugs: Vec<Planned>,
+    /// What the user should know, one line each.
+    pub notices: Vec<String>,
+}
+
+/// One Attachment.
+#[derive(Debug)]
+pub struct Planned {
+    /// Full name of the port, e.g. `host/client:eth0`.
+    pub name: String,
+    /// The port.
+    pub port: PortId,
+    /// MAC of the endpoint.
+    pub mac: Mac,
+    /// Addresses of the endpoint with their prefix lengths.
+    pub addresses: Vec<(Addr, u8)>,
+    /// Next hop of its default routes.
+    pub gateways: Vec<Addr>,
+    /// What comes in the endpoint's place.
+    pub what: What,
+}
+
+/// What comes in the place of an emulated endpoint.
+#[derive(Debug)]
+pub enum What {
+    /// A TAP, moved into a network namespace.
+    Machine(Box<Machine>),
+    /// A TAP that stays outside.
+    Tap {
+        /// Its name; the kernel chooses one if absent.
+        device: Option<InterfaceName>,
+        /// Octets of the longest IP packet.
+        mtu: u16,
+    },
+    /// Capture files.
+    Capture(PcapPlug),
+    /// An interface that exists.
+    Interface(InterfaceName),
+}
+
+/// A network namespace that takes the place of an emulated host's interface.
+#[derive(Debug)]
+pub struct Machine {
+    /// The namespace.
+    pub netns: NetnsName,
+    /// Whether it is made if it does not exist.
+    pub create: bool,
+    /// The interface in it.
+    pub interface: InterfaceConfig,
+    /// Arguments of `ip`, one call each: routes by this interface, gone when it goes.
+    pub routes: Vec<Vec<String>>,
+    /// Arguments of `ip`, one call each: policy rules and routes that refuse, which stay until they
+    /// are removed. Only for a namespace that this lab makes.
+    pub rules: Vec<Vec<String>>,
+    /// Kernel settings (file below /proc/sys, value). Only for a namespace that this lab makes.
+    pub settings: Vec<(&'static str, String)>,
+    /// Name servers, unless the host has none.
+    pub resolver: Option<Resolver>,
+}
+
+impl Plan {
+    /// Plans all Attachments of a lab.
+    pub fn of(opened: &Opened) -> Result<Plan, Error> {
+        let mut plan = Plan::default();
+        for attachment in opened.definitions.attachments.values() {
+            let planned = planned(opened, attachment, &mut plan.notices)?;
+            plan.plugs.push(planned);
+        }
+        plan.check(&opened.definitions)?;
+        plan.notice_remains(opened);
+        Ok(plan)
+    }
+
+    /// Whether anything needs the right to make TAPs.
+    pub fn needs_taps(&self) -> bool {
+        self.plugs.iter().any(|p| matches!(p.what, What::Machine(_) | What::Tap { .. }))
+    }
+
+    /// Two Attachments must not name the same thing.
+    fn check(&self, definitions: &Definitions) -> Result<(), Error> {
+        let mut seen: BTreeMap<String, &str> = BTreeMap::new();
+        for (planned, attachment) in self.plugs.iter().zip(definitions.attachments.values()) {
+            let things = match &planned.what {
+                What::Machine(m) => vec![format!("{} in namespace {}", m.interface.name, m.netns)],
+                What::Tap { device, .. } => {
+                    device.iter().map(|d| format!("the device {d}")).collect()
+                }
+                What::Interface(name) => vec![format!("the device {name}")],
+                What::Capture(files) => {
+                    let written = files.write.iter().map(|f| format!("the file {}", f.display()));
+                    written.collect()
+                }
+            };
+            for thing in things {
+                let name = attachment.meta.name.as_str();
+                if let Some(other) = seen.get(&thing) {
+                    return Err(wrong(
+                        attachment,
+                        format!("Attachment '{other}' has {thing} too; choose another name"),
+                    ));
+                }
+                seen.insert(thing, name);
+            }
+        }
+        Ok(())
+    }
+
+    /// A host of which only some interfaces are attached lives on at the others.
+    fn notice_remains(&mut self, opened: &Opened) {
+        for host in &opened.realized.hosts {
+            let attached = |port: &&PortId| self.plugs.iter().any(|p| p.port == **port);
+            let taken = host.ports.iter().filter(attached).count();
+            if taken > 0 && taken < host.ports.len() {
+                self.notices.push(format!(
+                    "{}: {taken} of its {} interfaces attached; it is emulated at the others",
+                    host.name,
+                    host.ports.len()
+                ));
+            }
+        }
+    }
+}
+
+/// An error with the place of the Attachment.
+fn wrong(attachment: &Attachment, message: String) -> Error {
+    let Attachment { meta, .. } = attachment;
+    Error::input(format!("{}: Attachment '{}': {message}", meta.source, meta.name))
+}
+
+fn planned(
+    opened: &Opened,
+    attachment: &Attachment,
+    notices: &mut Vec<String>,
+) -> Result<Planned, Error> {
+    let fail = |message: String| wrong(attachment, message);
+    let spec = &attachment.spec;
+    let realized = &opened.realized;
+    let (name, place) = realized.names.port_ref(&spec.port).map_err(|e| fail(e.to_string()))?;
+    let found = realized.hosts.iter().find_map(|host| {
+        let index = host.ports.iter().position(|p| *p == place.port)?;
+        Some((&host.config, index, host.config.interfaces.get(index)?))
+    });
+    let (host, index, interface) =
+        found.ok_or_else(|| fail(format!("{name} has no endpoint to take the place of")))?;
+    let what = match spec.plug() {
+        None => return Err(fail("has not exactly one of tap, pcap and interface".to_owned())),
+        Some(Plug::Interface(plug)) => {
+            What::Interface(InterfaceName::new(&plug.name).map_err(|e| fail(e.to_string()))?)
+        }
+        Some(Plug::Pcap(plug)) => What::Capture(relative(attachment, plug)),
+        Some(Plug::Tap(plug)) => {
+            let device = match &plug.name {
+                Some(name) => Some(InterfaceName::new(name).map_err(|e| fail(e.to_string()))?),
+                None => None,
+            };
+            let mtu = u16::try_from(interface.mtu).unwrap_or(u16::MAX);
+            match &plug.netns {
+                None => {
+                    notices.push(format!(
+                        "{name}: its TAP stays outside of any namespace and gets no address and no \
+                         route there; give it to a VM or a bridge, or state tap.netns"
+                    ));
+                    What::Tap { device, mtu }
+                }
+                Some(netns) => {
+                    let netns = NetnsName::new(netns).map_err(|e| fail(e.to_string()))?;
+                    let machine = machine(host, index, &spec.port, netns, plug, device);
+                    What::Machine(Box::new(machine.map_err(fail)?))
+                }
+            }
+        }
+    };
+    Ok(Planned {
+        name: name.to_owned(),
+        port: place.port,
+        mac: place.mac,
+        addresses: interface.addresses.clone(),
+        gateways: routes::gateways(host, index),
+        what,
+    })
+}
+
+fn machine(
+    host: &HostConfig,
+    index: usize,
+    port: &PortRef,
+    netns: NetnsName,
+    plug: &TapPlug,
+    device: Option<InterfaceName>,
+) -> Result<Machine, String> {
+    let interface = host.interfaces.get(index).ok_or("has no interface")?;
+    let inside = match device {
+        Some(name) => name,
+        None => InterfaceName::new(&interface.name).map_err(|e| e.to_string())?,
+    };
+    let addresses = interface.addresses.iter().map(|(address, len)| {
+        IpNet::new(address.to_ip(), *len).map_err(|e| format!("{address}/{len}: {e}"))
+    });
+    Ok(Machine {
+        routes: routes::by_interface(host, index, inside.as_str()),
+        rules: routes::rules(host),
+        settings: settings(host),
+        resolver: resolver(host, port),
+        interface: InterfaceConfig {
+            name: inside,
+            mac: Some(interface.mac),
+            mtu: Some(u16::try_from(interface.mtu).unwrap_or(u16::MAX)),
+            addresses: addresses.collect::<Result<_, _>>()?,
+            // In `routes`: these know no tables.
+            routes: Vec::new(),
+        },
+        netns,
+        create: plug.create_namespace,
+    })
+}
+
+/// What a Linux host has to be told to be like the emulated one.
+fn settings(host: &HostConfig) -> Vec<(&'static str, String)> {
+    const LINUX_TTL: u8 = 64;
+    let mut settings = Vec::new();
+    if host.forwarding {
+        settings.push(("net/ipv4/ip_forward", "1".to_owned()));
+        settings.push(("net/ipv6/conf/all/forwarding", "1".to_owned()));
+    }
+    if host.ttl != LINUX_TTL {
+        settings.push(("net/ipv4/ip_default_ttl", host.ttl.to_string()));
+    }
+    settings
+}
+
+/// The name servers; a pod looks names up as the kubelet has it do (`dnsPolicy: ClusterFirst`).
+fn resolver(host: &HostConfig, port: &PortRef) -> Option<Resolver> {
+    if host.resolver.is_empty() {
+        return None;
+    }
+    let mut resolver = Resolver {
+        nameservers: host.resolver.iter().map(|a| a.to_ip()).collect(),
+        ..Resolver::default()
+    };
+    if let PortRef::Pod(pod) = port {
+        let cluster = "cluster.local";
+        resolver.search =
+            vec![format!("{}.svc.{cluster}", pod.namespace), format!("svc.{cluster}"), cluster.into()];
+        resolver.options = vec!["ndots:5".to_owned()];
+    }
+    Some(resolver)
+}
+
+/// Files of a definition are beside it, wherever the program was started.
+fn relative(attachment: &Attachment, plug: &PcapPlug) -> PcapPlug {
+    let beside = |file: &Option<PathBuf>| {
+        let file = file.as_ref()?;
+        let defined = PathBuf::from(&*attachment.meta.source.file);
+        let directory = defined.parent().filter(|_| defined.is_file());
+        Some(directory.map_or_else(|| file.clone(), |directory| directory.join(file)))
+    };
+    PcapPlug { read: beside(&plug.read), write: beside(&plug.write) }
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

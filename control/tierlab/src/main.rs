@@ -1,0 +1,29 @@
+//! tierlab: a network data-plane emulator for NSX-T under a vSphere Supervisor Cluster.
+//!
+//! Every command builds the lab that the `-f` paths define in this process, on the virtual clock,
+//! does its work and ends; `up` runs it on the wall clock with real interfaces.
+
+mod args;
+mod commands;
+mod exit;
+mod live;
+mod open;
+mod output;
+mod packet_test;
+mod rate;
+mod tables;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // clap ends the program itself: 0 for --help and --version, 2 for wrong arguments.
+    let cli = args::Cli::parse_from(args::expand(std::env::args_os()));
+    match commands::run(cli.command) {
+        Ok(exit) => ExitCode::from(exit as u8),
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(error.exit as u8)
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! How fast the engine is on this machine: established flows through the whole chain, 64-byte
+//! frames copied in and out as a port would.
+
+use crate::exit::Error;
+use engine::network::{Network, PortId};
+use engine::{Received, Worker, WorkerConfig};
+use packet::{Addr, Frame, FrameBuilder, Headers, Mac, Payload, Time};
+use std::time::{Duration, Instant};
+
+/// What was measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Rate {
+    /// Established flows, each with packets in both directions.
+    pub flows: usize,
+    /// Frames a second.
+    pub pps: f64,
+}
+
+/// Frames a batch, as the live lab takes them from a port.
+const BATCH: usize = 64;
+/// Octets that make an Ethernet, IPv4 and UDP header a 60-octet frame: 64 on a wire, with its FCS.
+const PAYLOAD: usize = 18;
+
+/// Two ends of the flows: where their frames go in, with the MACs of the first hop.
+#[derive(Clone, Copy, Debug)]
+pub struct Ends {
+    /// The workload's port, MAC and address.
+    pub inside: (PortId, Mac, Addr),
+    /// The MAC of its gateway.
+    pub gateway: Mac,
+    /// The address outside that it talks to.
+    pub outside: Addr,
+}
+
+/// Opens `flows` flows from inside to outside and measures for `duration`.
+pub fn measure(net: &Network, ends: &Ends, flows: usize, duration: Duration) -> Result<Rate, Error> {
+    let mut worker = Worker::new(WorkerConfig { seed: net.seed, ..WorkerConfig::default() });
+    let mut templates = establish(net, &mut worker, ends, flows)?;
+    // In the order in which strangers' packets come, not in the order of the table.
+    shuffle(&mut templates);
+    let mut pool: Vec<Frame> = (0..BATCH).map(|_| Frame::new(Vec::with_capacity(128))).collect();
+    let mut batch = Vec::with_capacity(BATCH);
+    let mut tx = Vec::with_capacity(BATCH);
+    let mut frames = 0u64;
+    let mut round = |frames: &mut u64| -> Result<(), Error> {
+        for chunk in templates.chunks(BATCH) {
+            for (port, bytes) in chunk {
+                let mut frame = pool.pop().unwrap_or_default();
+                frame.bytes.clear();
+                frame.bytes.extend_from_slice(bytes);
+                batch.push(Received { port: *port, frame });
+            }
+            worker.process(net, &mut batch, Time::from_millis(1), &mut tx);
+            if tx.len() != chunk.len() {
+                return Err(Error::internal("an established flow lost a packet"));
+            }
+            *frames += tx.len() as u64;
+            pool.extend(tx.drain(..).map(|(_, frame)| frame));
+        }
+        Ok(())
+    };
+    round(&mut 0)?;
+    let started = Instant::now();
+    while started.elapsed() < duration {
+        round(&mut frames)?;
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    Ok(Rate { flows, pps: frames as f64 / seconds })
+}
+
+/// Sends every flow's first packet and reply, twice; returns the frames of both directions.
+fn establish(
+    net: &Network,
+    worker: &mut Worker,
+    ends: &Ends,
+    flows: usize,
+) -> Result<Vec<(PortId, Vec<u8>)>, Error> {
+    let (port, mac, source) = ends.inside;
+    let lost = || Error::internal("the chain that is to be measured does not let packets through");
+    let mut templates = Vec::with_capacity(flows * 2);
+    for i in 0..flows {
+        let src_port = u16::try_from(1024 + i % 50_000).unwrap_or(u16::MAX);
+        let dst_port = u16::try_from(9 + i / 50_000).unwrap_or(u16::MAX);
+        let ask = FrameBuilder::new(source, ends.outside)
+            .macs(mac, ends.gateway)
+            .udp(src_port, dst_port)
+            .payload(&[0; PAYLOAD])
+            .build();
+        let (out, sent) = send(net, worker, port, ask.clone()).ok_or_else(lost)?;
+        let headers = packet::parse(&sent.bytes).map_err(|_| lost())?;
+        let ip = *headers.ip().ok_or_else(lost)?;
+        let answer = FrameBuilder::new(ip.dst, ip.src)
+            .macs(headers.dst_mac, headers.src_mac)
+            .udp(ip.ports().1, ip.ports().0)
+            .payload(&[0; PAYLOAD])
+            .build();
+        send(net, worker, out, answer.clone()).ok_or_else(lost)?;
+        templates.push((port, ask.bytes));
+        templates.push((out, answer.bytes));
+    }
+    Ok(templates)
+}
+
+/// Sends one packet; neighbours that are asked for are answered as their hosts would.
+fn send(net: &Network, worker: &mut Worker, port: PortId, frame: Frame) -> Option<(PortId, Frame)> {
+    let mut queue = vec![(port, frame)];
+    for _ in 0..8 {
+        let mut tx = Vec::new();
+        let mut batch = queue.drain(..).map(|(port, frame)| Received { port, frame }).collect();
+        worker.process(net, &mut batch, Time::from_millis(1), &mut tx);
+        for (out, frame) in tx {
+            let headers = packet::parse(&frame.bytes).ok()?;
+            match arp_target(&headers) {
+                Some(_) => {
+                    let mac = Mac([0x02, 0, 0, 0, 0, u8::try_from(out.0 % 256).ok()?]);
+                    queue.push((out, packet::arp_reply(&headers, mac)?));
+                }
+                None if headers.ip().is_some() => return Some((out, frame)),
+                None => {}
+            }
+        }
+    }
+    None
+}
+
+fn arp_target(headers: &Headers) -> Option<Addr> {
+    match headers.payload {
+        Payload::Arp(arp) if arp.operation == 1 => Some(arp.target),
+        _ => None,
+    }
+}
+
+/// Fisher and Yates with a fixed multiplicative generator: the same order in every run.
+fn shuffle<T>(items: &mut [T]) {
+    let mut state = 0x2545_f491_4f6c_dd1du64;
+    for i in (1..items.len()).rev() {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let j = usize::try_from((state >> 33) % (i as u64 + 1)).unwrap_or(0);
+        items.swap(i, j);
+    }
+}
