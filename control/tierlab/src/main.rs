@@ -10,7 +10,6 @@ mod live;
 mod open;
 mod output;
 mod packet_test;
-mod rate;
 mod tables;
 
 use clap::Parser;

@@ -60,8 +60,12 @@ named! {
         Martian = "martian",
         /// IPv4 options or IPv6 extension headers, towards a router.
         Options = "options",
-        /// A fragment whose first fragment has not been seen.
+        /// A fragment whose first fragment did not come in time, or was refused.
         Fragment = "fragment",
+        /// A fragment that overlaps another, or came twice.
+        FragmentOverlap = "fragment-overlap",
+        /// Too many fragments wait.
+        FragmentLimit = "fragment-limit",
         /// TTL or hop limit used up.
         TtlExpired = "ttl-expired",
         /// More than 16 routed hops inside the lab.

@@ -9,6 +9,7 @@
 
 mod cache;
 mod drops;
+mod fragments;
 mod hash;
 pub mod network;
 mod plan;

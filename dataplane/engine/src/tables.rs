@@ -6,7 +6,7 @@
 use crate::drops::{Drop, DropReason, Stage};
 use crate::network::{InterfaceId, PortId, RouterId, SegmentId};
 use crate::session::{RuleKey, Traffic};
-use packet::{Addr, Frame, Mac, Time};
+use packet::{Addr, Frame, Headers, Mac, Time};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -52,6 +52,8 @@ pub struct Held {
     pub port: PortId,
     /// The packet as it came in: it is walked again.
     pub frame: Frame,
+    /// The headers that it is walked with.
+    pub walked: Headers,
     /// What its sender gets if nobody answers.
     pub failure: Option<Frame>,
     /// How it is accounted for then.

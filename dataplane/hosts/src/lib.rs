@@ -8,6 +8,7 @@
 mod addresses;
 pub mod config;
 mod forward;
+pub mod generator;
 mod host;
 mod icmp;
 mod lab;

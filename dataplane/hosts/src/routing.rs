@@ -52,9 +52,13 @@ impl Prefix {
     }
 }
 
+/// As iproute2 prints it: a single address has no length.
 impl fmt::Display for Prefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.addr, self.len)
+        match (self.addr.is_v4(), self.len) {
+            (true, 32) | (false, 128) => write!(f, "{}", self.addr),
+            _ => write!(f, "{}/{}", self.addr, self.len),
+        }
     }
 }
 

@@ -64,10 +64,10 @@ fn the_rules_are_in_the_articles_order() {
         shown,
         [
             "0: from all lookup local",
-            "0: from all to 192.168.10.10/32 lookup 200",
+            "0: from all to 192.168.10.10 lookup 200",
             "0: from all to 172.16.1.0/24 lookup 200",
             "0: from all to 10.244.0.0/20 lookup 200",
-            "0: from 10.244.0.2/32 lookup 200",
+            "0: from 10.244.0.2 lookup 200",
             "0: from all to 100.64.0.0/16 lookup 200",
             "0: from all to 10.96.0.0/23 lookup 200",
             "32766: from all lookup main",
@@ -121,9 +121,9 @@ fn the_explanation_names_every_rule_asked() {
     assert_eq!(lines[0], "192.168.10.10 dev eth0 table main src 192.168.10.45");
     assert_eq!(
         lines[2],
-        "    0: from all to 192.168.10.10/32 lookup 200: route 0.0.0.0/0 is by eth1, but the sender is bound to eth0, next rule"
+        "    0: from all to 192.168.10.10 lookup 200: route 0.0.0.0/0 is by eth1, but the sender is bound to eth0, next rule"
     );
-    assert_eq!(lines[5], "    0: from 10.244.0.2/32 lookup 200: no match, source not chosen yet");
+    assert_eq!(lines[5], "    0: from 10.244.0.2 lookup 200: no match, source not chosen yet");
     assert_eq!(lines[8], "    32766: from all lookup main: route 192.168.10.45/24");
 }
 

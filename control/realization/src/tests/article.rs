@@ -232,10 +232,10 @@ fn f16_policy_routing_of_the_control_plane() {
         rules,
         [
             "0: from all lookup local",
-            "0: from all to 192.168.10.10/32 lookup 200",
+            "0: from all to 192.168.10.10 lookup 200",
             "0: from all to 172.16.1.0/24 lookup 200",
             "0: from all to 10.244.0.0/20 lookup 200",
-            "0: from 10.244.0.2/32 lookup 200",
+            "0: from 10.244.0.2 lookup 200",
             "0: from all to 100.64.0.0/16 lookup 200",
             "0: from all to 10.96.0.0/23 lookup 200",
             "32766: from all lookup main",

@@ -7,8 +7,8 @@ use crate::args::{self, Proto};
 use crate::exit::{Error, Exit};
 use crate::open::{self, Opened, origin};
 use crate::output::{Format, aligned, bold, print, render};
-use crate::rate::{self, Ends};
 use definitions::Input;
+use hosts::generator::{self, Ends};
 use hosts::{DnsOptions, Endpoint, Failure, Lab, OperationResult, PingOptions, TcpOptions, ping_output};
 use packet::Addr;
 use realization::Allocations;
@@ -245,7 +245,8 @@ fn speed(opened: &Opened) -> Result<(), Error> {
     let rows = [1, 1_000, 10_000]
         .into_iter()
         .map(|flows| {
-            let rate = rate::measure(lab.network(), &ends, flows, Duration::from_millis(700))?;
+            let rate = generator::measure(lab.network(), &ends, flows, Duration::from_millis(700))
+                .map_err(|e| Error::internal(e.to_string()))?;
             Ok(vec![
                 format!("  {}", rate.flows),
                 format!("{:.2} Mpps", rate.pps / 1e6),

@@ -6,13 +6,17 @@
 //! `now` is ever used.
 
 mod commit;
+mod fragments;
 mod timers;
 mod trace;
 
 pub use trace::{Trace, TraceEnd};
 
+use fragments::own_headers;
+
 use crate::cache::{CacheEntry, FlowCache, FlowKey, Key4, Key6, wire_packets};
 use crate::drops::{Drop, DropReason, Stage};
+use crate::fragments::Fragments;
 use crate::network::{Network, PortId};
 use crate::plan::{Outcome, Verdict};
 use crate::session::{
@@ -22,11 +26,10 @@ use crate::tables::{Accounting, DropKey, Held, Hit, PortTraffic, Tables};
 use crate::trace::{Nobody, Recorder, Step};
 use crate::walk::{View, Walk};
 use packet::{
-    Addr, EmbeddedRewrite, Frame, Headers, Rewrite, Time, Transport, fragment_ipv4, parse,
-    tcp_flags, verify_transport,
+    EmbeddedRewrite, Frame, Headers, Rewrite, Time, fragment_ipv4, parse, tcp_flags,
+    verify_transport,
 };
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 /// A frame and the port it came in by.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,21 +60,6 @@ impl Default for WorkerConfig {
 
 /// Attempts at a packet whose commit met a conflict.
 const ATTEMPTS: u8 = 4;
-/// How long a first fragment's ports are remembered (RFC 791 names 15 s as a lower bound).
-const FRAGMENT_AGE: Duration = Duration::from_secs(30);
-/// Most datagrams of which the first fragment is remembered.
-const MAX_FRAGMENTED: usize = 4_096;
-
-/// Which datagram a fragment belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Datagram {
-    port: PortId,
-    src: Addr,
-    dst: Addr,
-    protocol: u8,
-    id: u32,
-}
-
 /// One worker and all state of its lab.
 #[derive(Debug)]
 pub struct Worker {
@@ -82,7 +70,7 @@ pub struct Worker {
     generation: u64,
     cache4: FlowCache<Key4>,
     cache6: FlowCache<Key6>,
-    fragments: BTreeMap<Datagram, (Transport, Time)>,
+    fragments: Fragments,
     /// Timers of the snapshot last seen.
     timers: TimerSettings,
     /// Packets whose next hop has answered, to be walked again.
@@ -115,7 +103,7 @@ impl Worker {
             generation: 0,
             cache4: FlowCache::new(config.seed, config.cache_entries),
             cache6: FlowCache::new(config.seed, config.cache_entries),
-            fragments: BTreeMap::new(),
+            fragments: Fragments::default(),
             timers: TimerSettings::default(),
             released: Vec::new(),
             recorded: None,
@@ -198,7 +186,7 @@ impl Worker {
         Some(entry.out)
     }
 
-    /// Walks a packet, commits the plan, and sends what came of it.
+    /// What no cached action covers: fragments find their datagram, everything else is walked.
     fn slow(
         &mut self,
         net: &Network,
@@ -208,13 +196,25 @@ impl Worker {
         now: Time,
         tx: &mut Vec<(PortId, Frame)>,
     ) {
+        if let Some(walked) = self.admit(net, port, &frame, headers, now) {
+            self.walk(net, port, frame, walked, now, tx);
+        }
+    }
+
+    /// Walks a packet, commits the plan, and sends what came of it. `walked` are its headers, for a
+    /// later fragment with the transport header of its first one.
+    fn walk(
+        &mut self,
+        net: &Network,
+        port: PortId,
+        frame: Frame,
+        walked: Headers,
+        now: Time,
+        tx: &mut Vec<(PortId, Frame)>,
+    ) {
         let bytes = frame.bytes.len() as u64;
-        let Some(walked) = self.with_ports(port, headers, now) else {
-            self.drop_at(net, port, DropReason::Fragment, Stage::Session, bytes, now);
-            return;
-        };
         if walked.ip().is_some_and(|ip| ip.embedded().is_some())
-            && !verify_transport(&frame.bytes, &headers)
+            && !verify_transport(&frame.bytes, &walked)
         {
             self.drop_at(net, port, DropReason::IcmpChecksum, Stage::Port, bytes, now);
             return;
@@ -234,42 +234,18 @@ impl Worker {
                         let steps = recorder.steps;
                         recorded.push(Recorded { time: now, port, frame: frame.clone(), steps });
                     }
-                    self.finish(net, port, frame, headers, walked, outcome, session, now, tx);
+                    self.finish(net, port, frame, walked, outcome, session, now, tx);
                     return;
                 }
                 Err(CommitError::Conflict) => {}
                 Err(CommitError::Full) => {
-                    self.drop_at(
-                        net,
-                        port,
-                        DropReason::SessionTableFull,
-                        Stage::Session,
-                        bytes,
-                        now,
-                    );
+                    let reason = DropReason::SessionTableFull;
+                    self.drop_at(net, port, reason, Stage::Session, bytes, now);
                     return;
                 }
             }
         }
         self.drop_at(net, port, DropReason::SessionConflict, Stage::Session, bytes, now);
-    }
-
-    /// The headers to walk with: a later fragment has the transport header of its first one.
-    fn with_ports(&mut self, port: PortId, headers: Headers, now: Time) -> Option<Headers> {
-        let mut walked = headers;
-        let Some(ip) = walked.ip_mut() else {
-            return Some(walked);
-        };
-        if ip.transport != Transport::LaterFragment {
-            return Some(walked);
-        }
-        let key = datagram(port, ip.src, ip.dst, ip.protocol, ip.fragment?.id);
-        let (transport, until) = self.fragments.get(&key)?;
-        if *until <= now {
-            return None;
-        }
-        ip.transport = *transport;
-        Some(walked)
     }
 
     #[allow(
@@ -281,7 +257,6 @@ impl Worker {
         net: &Network,
         port: PortId,
         mut frame: Frame,
-        headers: Headers,
         walked: Headers,
         mut outcome: Outcome,
         session: Option<commit::Committed>,
@@ -289,7 +264,9 @@ impl Worker {
         tx: &mut Vec<(PortId, Frame)>,
     ) {
         let bytes = frame.bytes.len() as u64;
+        let headers = own_headers(&walked);
         let held = matches!(outcome.verdict, Verdict::Hold(_));
+        let passed = matches!(outcome.verdict, Verdict::Deliver(_) | Verdict::Flood { .. });
         if !held && let Some(answer) = outcome.answer.take() {
             if !outcome.answer_is_error || self.tables.may_answer(port, now) {
                 self.tables.accounting.originated += 1;
@@ -300,7 +277,6 @@ impl Worker {
             Verdict::Deliver(out) => {
                 let out = *out;
                 let rewrite = Rewrite::between(&walked, &outcome.headers);
-                self.remember_fragment(port, &headers, now);
                 if outcome.cacheable && self.config.cache {
                     self.store(net, port, &headers, &outcome, rewrite, session, out, now);
                 }
@@ -328,8 +304,11 @@ impl Worker {
             Verdict::Consume(_) => self.tables.accounting.consumed += 1,
             Verdict::Hold(key) => {
                 let key = *key;
-                self.hold(net, key, port, frame, outcome, now, tx);
+                self.hold(net, key, port, frame, walked, outcome, now, tx);
             }
+        }
+        if !held {
+            self.settle_fragments(net, port, &walked, passed, now, tx);
         }
         self.release_resolved(net, now, tx);
     }
@@ -374,18 +353,6 @@ impl Worker {
         let object = net.port(port).map_or_else(|| "port".to_owned(), |p| p.name.clone());
         let drop = Drop { stage, reason, object, rule: None, parse: None };
         self.tables.count_drop(&drop, bytes, now);
-    }
-
-    fn remember_fragment(&mut self, port: PortId, headers: &Headers, now: Time) {
-        let Some(ip) = headers.ip() else { return };
-        let Some(fragment) = ip.fragment.filter(|f| f.offset == 0 && f.more) else {
-            return;
-        };
-        self.fragments.retain(|_, (_, until)| *until > now);
-        if self.fragments.len() < MAX_FRAGMENTED {
-            let key = datagram(port, ip.src, ip.dst, ip.protocol, fragment.id);
-            self.fragments.insert(key, (ip.transport, now + FRAGMENT_AGE));
-        }
     }
 
     #[allow(clippy::too_many_arguments, reason = "everything that a cached action is made of")]
@@ -577,8 +544,4 @@ impl Worker {
     pub fn cached(&self) -> usize {
         self.cache4.len() + self.cache6.len()
     }
-}
-
-fn datagram(port: PortId, src: Addr, dst: Addr, protocol: u8, id: u32) -> Datagram {
-    Datagram { port, src, dst, protocol, id }
 }

@@ -8,7 +8,7 @@ use crate::session::Session;
 use crate::tables::{
     Held, MAX_HELD, MAX_NEIGHBORS, NEIGHBOR_INTERVAL, NEIGHBOR_REQUESTS, Neighbor, NeighborKey,
 };
-use packet::{Frame, Time, arp_request, neighbor_solicitation, parse};
+use packet::{Frame, Headers, Time, arp_request, neighbor_solicitation};
 
 impl Worker {
     /// Does everything that is due by `now`.
@@ -18,6 +18,7 @@ impl Worker {
             self.expire(net, &session, now);
         }
         self.advance_neighbors(net, now, tx);
+        self.expire_fragments(net, now);
         if self.next_station(net).is_some_and(|at| at <= now) {
             // Cached actions have kept stations alive without telling.
             self.collect();
@@ -30,10 +31,15 @@ impl Worker {
     /// When [`Worker::advance`] next has something to do; `None` if nothing is pending.
     #[must_use]
     pub fn next_timeout(&self, net: &Network) -> Option<Time> {
-        [self.sessions.next_due(), self.tables.next_neighbor(), self.next_station(net)]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.sessions.next_due(),
+            self.tables.next_neighbor(),
+            self.next_station(net),
+            self.fragments.next_timeout(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     fn next_station(&self, net: &Network) -> Option<Time> {
@@ -70,7 +76,7 @@ impl Worker {
                         self.solicit(net, s, tx);
                     }
                 }
-                Some(Neighbor::Pending { .. }) => self.give_up(key, now, tx),
+                Some(Neighbor::Pending { .. }) => self.give_up(net, key, now, tx),
                 Some(Neighbor::Resolved { .. }) => {
                     self.tables.neighbors.remove(&key);
                     self.generation += 1;
@@ -80,13 +86,20 @@ impl Worker {
         }
     }
 
-    fn give_up(&mut self, key: NeighborKey, now: Time, tx: &mut Vec<(PortId, Frame)>) {
+    fn give_up(
+        &mut self,
+        net: &Network,
+        key: NeighborKey,
+        now: Time,
+        tx: &mut Vec<(PortId, Frame)>,
+    ) {
         let Some(Neighbor::Pending { held, .. }) = self.tables.neighbors.remove(&key) else {
             return;
         };
         for waiting in held {
             self.tables.accounting.held -= 1;
             self.tables.count_drop(&waiting.drop, waiting.frame.bytes.len() as u64, now);
+            self.settle_fragments(net, waiting.port, &waiting.walked, false, now, tx);
             if let Some(answer) = waiting.failure
                 && self.tables.may_answer(waiting.port, now)
             {
@@ -104,6 +117,7 @@ impl Worker {
         key: NeighborKey,
         port: PortId,
         frame: Frame,
+        walked: Headers,
         mut outcome: Outcome,
         now: Time,
         tx: &mut Vec<(PortId, Frame)>,
@@ -116,7 +130,7 @@ impl Worker {
         let full = self.tables.neighbors.len() >= MAX_NEIGHBORS;
         if let Some(Neighbor::Pending { held, .. }) = self.tables.neighbors.get_mut(&key) {
             if held.len() < MAX_HELD {
-                held.push_back(Held { port, frame, failure, drop });
+                held.push_back(Held { port, frame, walked, failure, drop });
                 self.tables.accounting.held += 1;
             } else {
                 let full = crate::Drop { reason: DropReason::NeighborQueueFull, ..drop };
@@ -135,7 +149,7 @@ impl Worker {
             Neighbor::Pending {
                 requests: 1,
                 next: now + NEIGHBOR_INTERVAL,
-                held: [Held { port, frame, failure, drop }].into(),
+                held: [Held { port, frame, walked, failure, drop }].into(),
             },
         );
         self.solicit(net, solicitation, tx);
@@ -162,11 +176,9 @@ impl Worker {
         now: Time,
         tx: &mut Vec<(PortId, Frame)>,
     ) {
-        for Held { port, frame, .. } in std::mem::take(&mut self.released) {
+        for Held { port, frame, walked, .. } in std::mem::take(&mut self.released) {
             self.tables.accounting.held -= 1;
-            if let Ok(headers) = parse(&frame.bytes) {
-                self.slow(net, port, frame, headers, now, tx);
-            }
+            self.walk(net, port, frame, walked, now, tx);
         }
     }
 }

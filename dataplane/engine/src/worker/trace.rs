@@ -55,11 +55,11 @@ impl Worker {
                 };
             }
         };
-        let Some(walked) = self.with_ports(port, headers, now) else {
+        let Some(walked) = self.peek(port, headers) else {
             return Trace {
                 steps: Vec::new(),
                 end: TraceEnd::Dropped(Drop {
-                    stage: Stage::Session,
+                    stage: Stage::Port,
                     reason: DropReason::Fragment,
                     object: object(),
                     rule: None,

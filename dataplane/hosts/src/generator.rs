@@ -1,7 +1,6 @@
-//! How fast the engine is on this machine: established flows through the whole chain, 64-byte
-//! frames copied in and out as a port would.
+//! A packet generator and sink: established flows through the whole chain, frames copied in and out
+//! as a port would.
 
-use crate::exit::Error;
 use engine::network::{Network, PortId};
 use engine::{Received, Worker, WorkerConfig};
 use packet::{Addr, Frame, FrameBuilder, Headers, Mac, Payload, Time};
@@ -32,37 +31,85 @@ pub struct Ends {
     pub outside: Addr,
 }
 
-/// Opens `flows` flows from inside to outside and measures for `duration`.
-pub fn measure(net: &Network, ends: &Ends, flows: usize, duration: Duration) -> Result<Rate, Error> {
-    let mut worker = Worker::new(WorkerConfig { seed: net.seed, ..WorkerConfig::default() });
-    let mut templates = establish(net, &mut worker, ends, flows)?;
-    // In the order in which strangers' packets come, not in the order of the table.
-    shuffle(&mut templates);
-    let mut pool: Vec<Frame> = (0..BATCH).map(|_| Frame::new(Vec::with_capacity(128))).collect();
-    let mut batch = Vec::with_capacity(BATCH);
-    let mut tx = Vec::with_capacity(BATCH);
-    let mut frames = 0u64;
-    let mut round = |frames: &mut u64| -> Result<(), Error> {
-        for chunk in templates.chunks(BATCH) {
+/// Why a generator cannot run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GeneratorError {
+    /// The first packets of a flow did not come out.
+    #[error("the chain that is to be measured does not let packets through")]
+    Blocked,
+    /// A packet of an established flow did not come out.
+    #[error("an established flow lost a packet")]
+    Lost,
+}
+
+/// Established flows and the frames that keep them going.
+#[derive(Debug)]
+pub struct Generator {
+    worker: Worker,
+    /// Frames of both directions of every flow, in the order in which strangers' packets come.
+    templates: Vec<(PortId, Vec<u8>)>,
+    pool: Vec<Frame>,
+    batch: Vec<Received>,
+    tx: Vec<(PortId, Frame)>,
+}
+
+impl Generator {
+    /// Opens `flows` flows from inside to outside, in both directions. More than 50,000 times 65,526
+    /// would share ports.
+    ///
+    /// # Errors
+    /// [`GeneratorError::Blocked`] if the network does not let them through.
+    pub fn new(net: &Network, ends: &Ends, flows: usize) -> Result<Generator, GeneratorError> {
+        let mut worker = Worker::new(WorkerConfig { seed: net.seed, ..WorkerConfig::default() });
+        let mut templates = establish(net, &mut worker, ends, flows)?;
+        shuffle(&mut templates);
+        Ok(Generator {
+            worker,
+            templates,
+            pool: (0..BATCH).map(|_| Frame::new(Vec::with_capacity(128))).collect(),
+            batch: Vec::with_capacity(BATCH),
+            tx: Vec::with_capacity(BATCH),
+        })
+    }
+
+    /// Sends one packet a direction and flow; returns how many came out.
+    ///
+    /// # Errors
+    /// [`GeneratorError::Lost`] unless all of them did.
+    pub fn round(&mut self, net: &Network) -> Result<u64, GeneratorError> {
+        for chunk in self.templates.chunks(BATCH) {
             for (port, bytes) in chunk {
-                let mut frame = pool.pop().unwrap_or_default();
+                let mut frame = self.pool.pop().unwrap_or_default();
                 frame.bytes.clear();
                 frame.bytes.extend_from_slice(bytes);
-                batch.push(Received { port: *port, frame });
+                self.batch.push(Received { port: *port, frame });
             }
-            worker.process(net, &mut batch, Time::from_millis(1), &mut tx);
-            if tx.len() != chunk.len() {
-                return Err(Error::internal("an established flow lost a packet"));
+            self.worker.process(net, &mut self.batch, Time::from_millis(1), &mut self.tx);
+            if self.tx.len() != chunk.len() {
+                return Err(GeneratorError::Lost);
             }
-            *frames += tx.len() as u64;
-            pool.extend(tx.drain(..).map(|(_, frame)| frame));
+            self.pool.extend(self.tx.drain(..).map(|(_, frame)| frame));
         }
-        Ok(())
-    };
-    round(&mut 0)?;
+        Ok(self.templates.len() as u64)
+    }
+}
+
+/// Opens `flows` flows and measures for about `duration` of wall time.
+///
+/// # Errors
+/// As [`Generator::new`] and [`Generator::round`].
+pub fn measure(
+    net: &Network,
+    ends: &Ends,
+    flows: usize,
+    duration: Duration,
+) -> Result<Rate, GeneratorError> {
+    let mut generator = Generator::new(net, ends, flows)?;
+    generator.round(net)?;
+    let mut frames = 0;
     let started = Instant::now();
     while started.elapsed() < duration {
-        round(&mut frames)?;
+        frames += generator.round(net)?;
     }
     let seconds = started.elapsed().as_secs_f64();
     Ok(Rate { flows, pps: frames as f64 / seconds })
@@ -74,9 +121,8 @@ fn establish(
     worker: &mut Worker,
     ends: &Ends,
     flows: usize,
-) -> Result<Vec<(PortId, Vec<u8>)>, Error> {
+) -> Result<Vec<(PortId, Vec<u8>)>, GeneratorError> {
     let (port, mac, source) = ends.inside;
-    let lost = || Error::internal("the chain that is to be measured does not let packets through");
     let mut templates = Vec::with_capacity(flows * 2);
     for i in 0..flows {
         let src_port = u16::try_from(1024 + i % 50_000).unwrap_or(u16::MAX);
@@ -86,15 +132,15 @@ fn establish(
             .udp(src_port, dst_port)
             .payload(&[0; PAYLOAD])
             .build();
-        let (out, sent) = send(net, worker, port, ask.clone()).ok_or_else(lost)?;
-        let headers = packet::parse(&sent.bytes).map_err(|_| lost())?;
-        let ip = *headers.ip().ok_or_else(lost)?;
+        let (out, sent) = send(net, worker, port, ask.clone()).ok_or(GeneratorError::Blocked)?;
+        let headers = packet::parse(&sent.bytes).map_err(|_| GeneratorError::Blocked)?;
+        let ip = *headers.ip().ok_or(GeneratorError::Blocked)?;
         let answer = FrameBuilder::new(ip.dst, ip.src)
             .macs(headers.dst_mac, headers.src_mac)
             .udp(ip.ports().1, ip.ports().0)
             .payload(&[0; PAYLOAD])
             .build();
-        send(net, worker, out, answer.clone()).ok_or_else(lost)?;
+        send(net, worker, out, answer.clone()).ok_or(GeneratorError::Blocked)?;
         templates.push((port, ask.bytes));
         templates.push((out, answer.bytes));
     }

@@ -1,0 +1,1 @@
+//! Benchmarks; see `benches/`. `cargo bench -p tierlab-benches` runs them.
