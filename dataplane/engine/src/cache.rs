@@ -6,7 +6,7 @@
 
 use crate::hash::{SeededState, seeded};
 use crate::network::{PortId, SegmentId};
-use crate::session::{Direction, SessionId, Traffic};
+use crate::session::{Direction, Segment, SessionId, Traffic};
 use hashbrown::HashMap;
 use packet::{Frame, Headers, Icmp, IcmpMessage, Ip, Mac, Rewrite, Time, Transport, tcp_flags};
 use std::collections::VecDeque;
@@ -110,8 +110,9 @@ pub struct CacheEntry {
     pub src_mac: Mac,
     /// Guard: largest IP packet that may leave, octets.
     pub mtu: u32,
-    /// Guard: the flow is a TCP connection whose control segments the session must see.
-    pub tcp_session: bool,
+    /// Set for a TCP connection. Guard: its session must see control segments itself. Not yet
+    /// reported: how far the sender is.
+    pub tcp: Option<Segment>,
     /// Header changes.
     pub rewrite: Rewrite,
     /// Where packets leave.
@@ -140,7 +141,7 @@ impl CacheEntry {
         headers.src_mac == self.src_mac
             && ip.ttl > self.rewrite.ttl_decrement()
             && wire_len(frame, headers, ip) <= self.mtu
-            && (!self.tcp_session
+            && (self.tcp.is_none()
                 || ip.tcp().is_some_and(|t| t.flags & !PLAIN == 0 && t.flags & tcp_flags::ACK != 0))
     }
 }

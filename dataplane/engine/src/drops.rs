@@ -88,6 +88,11 @@ named! {
         NoSession = "no-session",
         /// A TCP segment that does not begin a connection, where the rule is strict.
         NotSyn = "tcp-not-syn",
+        /// TCP flags that no TCP sends (RFC 9293, 3.10): SYN with FIN or RST, FIN with RST, neither SYN,
+        /// RST nor ACK.
+        TcpFlags = "tcp-flags",
+        /// A TCP reset whose sequence number its receiver would not take (RFC 5961, 3).
+        TcpWindow = "tcp-window",
         /// An ICMP error about a packet of no session.
         IcmpUnmatched = "icmp-error-unmatched",
         /// An ICMP error whose checksum is wrong (RFC 5508, REQ-3).

@@ -111,8 +111,15 @@ fn visible(mut session: Session) -> Session {
     session
 }
 
+/// 300 runs, or as many as `PROPTEST_CASES` says.
+fn config() -> ProptestConfig {
+    let told = std::env::var_os("PROPTEST_CASES").is_some();
+    let default = ProptestConfig::default();
+    ProptestConfig { cases: if told { default.cases } else { 300 }, ..default }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
     #[test]
     fn cached_is_walked(events in prop::collection::vec(event(), 1..120)) {
         let mut cached = lab(true);

@@ -134,7 +134,7 @@ fn an_unsolicited_packet_to_the_snat_address_is_dropped() {
 
 #[test]
 fn nat_begins_with_a_syn_only() {
-    for flags in [ACK, SYN | ACK, RST, FIN, FIN | ACK, RST | ACK] {
+    for flags in [ACK, SYN | ACK, RST, FIN | ACK, RST | ACK] {
         let mut b = Bench::new(network());
         b.introduce_ext();
         assert!(b.send(POD_A, out(flags)).is_empty());
@@ -435,4 +435,79 @@ fn a_rule_that_changes_takes_effect_on_a_live_flow() {
     assert_eq!(b.only_drop().1, DropReason::Firewall);
     assert!(b.worker.sessions().is_empty());
     b.advance(b.now + Duration::from_secs(1));
+}
+
+#[test]
+fn a_clusterip_flow_beside_a_direct_one_from_the_same_port_gets_another() {
+    let mut net = network();
+    let member =
+        Member { address: ip("10.244.0.34"), port: 53, name: "pod/b".into(), hypervisor: None };
+    net.distributed_balancer = VirtualServers::new(
+        vec![VirtualServer {
+            name: "dns".into(),
+            address: ip("10.96.0.10"),
+            protocol: 17,
+            port: 53,
+            members: vec![member],
+            snat: PoolSnat::Transparent,
+            local_only: false,
+            affinity: None,
+            source_ranges: Vec::new(),
+            no_members: NoMembers::Reject,
+        }],
+        Vec::new(),
+    );
+    let mut b = Bench::new(net);
+    let direct = udp("10.244.0.18", "10.244.0.34", mac(1)).build();
+    let service = udp("10.244.0.18", "10.96.0.10", mac(1)).build();
+    assert_eq!(only(&b.send(POD_A, direct), POD_B).ip().unwrap().ports(), (4000, 53));
+    let (port, _) = only(&b.send(POD_A, service), POD_B).ip().unwrap().ports();
+    assert_ne!(port, 4000);
+    let reply = |to| {
+        FrameBuilder::new(ip("10.244.0.34"), ip("10.244.0.18"))
+            .macs(mac(2), GATEWAY)
+            .udp(53, to)
+            .build()
+    };
+    let h = only(&b.send(POD_B, reply(4000)), POD_A);
+    assert_eq!((h.ip().unwrap().src, h.ip().unwrap().ports()), (ip("10.244.0.34"), (53, 4000)));
+    let h = only(&b.send(POD_B, reply(port)), POD_A);
+    assert_eq!((h.ip().unwrap().src, h.ip().unwrap().ports()), (ip("10.96.0.10"), (53, 4000)));
+}
+
+#[test]
+fn illegal_flags_and_blind_resets_are_dropped() {
+    let segment = |from: &str, to: &str, own, ports: (u16, u16), flags, seq, ack| {
+        let f = FrameBuilder::new(ip(from), ip(to))
+            .macs(own, GATEWAY)
+            .tcp(ports.0, ports.1, flags)
+            .seq(seq);
+        if flags & ACK != 0 { f.ack(ack).build() } else { f.build() }
+    };
+    let to_b = |flags, seq, ack| {
+        segment("10.244.0.18", "10.244.0.34", mac(1), (40000, 80), flags, seq, ack)
+    };
+    let to_a = |flags, seq, ack| {
+        segment("10.244.0.34", "10.244.0.18", mac(2), (80, 40000), flags, seq, ack)
+    };
+    for flags in [0, FIN, SYN | FIN, SYN | RST, FIN | PSH | URG] {
+        let mut b = Bench::new(network());
+        assert!(b.send(POD_A, to_b(flags, 1, 0)).is_empty());
+        assert_eq!(b.only_drop(), (Stage::Vnic, DropReason::TcpFlags, "pod/a".into()));
+    }
+    for cache in [true, false] {
+        let mut b = Bench::with_cache(network(), cache);
+        only(&b.send(POD_A, to_b(SYN, 99, 0)), POD_B);
+        only(&b.send(POD_B, to_a(SYN | ACK, 499, 100)), POD_A);
+        // The last two of these come from the cache.
+        for seq in [100, 100, 100] {
+            only(&b.send(POD_A, to_b(ACK, seq, 500)), POD_B);
+            only(&b.send(POD_B, to_a(ACK, 500, seq)), POD_A);
+        }
+        assert!(b.send(POD_B, to_a(RST, 4_000_000, 0)).is_empty());
+        assert_eq!(b.only_drop(), (Stage::DfwOut, DropReason::TcpWindow, "pod/b".into()));
+        only(&b.send(POD_A, to_b(ACK, 100, 500)), POD_B);
+        only(&b.send(POD_B, to_a(RST, 500, 0)), POD_A);
+        assert_eq!(b.worker.sessions()[0].progress.timer_state(), engine::TimerState::TcpClosed);
+    }
 }

@@ -10,7 +10,7 @@ mod tcp;
 mod timers;
 
 pub use table::{CommitError, Sessions};
-pub use tcp::TcpState;
+pub use tcp::{Segment, TcpState, legal as legal_tcp_flags};
 pub use timers::{TimerClass, TimerProfile, TimerSettings, TimerState};
 
 use crate::cache::FlowKey;
@@ -203,8 +203,8 @@ impl Progress {
 pub struct Observation {
     /// Which way it goes.
     pub direction: Direction,
-    /// TCP flags; 0 for other protocols.
-    pub tcp_flags: u8,
+    /// The TCP segment, or the last state of a run of plain ones.
+    pub tcp: Option<Segment>,
     /// It is an ICMP error about the session: counted, but it neither refreshes nor ends it
     /// (RFC 5508, REQ-10).
     pub icmp_error: bool,
@@ -281,7 +281,11 @@ impl Session {
         }
         self.last_seen = self.last_seen.max(o.now);
         match &mut self.progress {
-            Progress::Tcp(tcp) => tcp.observe(o.direction, o.tcp_flags),
+            Progress::Tcp(tcp) => {
+                if let Some(segment) = o.tcp {
+                    tcp.observe(o.direction, segment);
+                }
+            }
             Progress::Datagram { several, answered } => match o.direction {
                 Direction::Forward => *several |= self.traffic[0].packets > 1,
                 Direction::Reply => *answered = true,

@@ -2,50 +2,145 @@
 
 use super::Direction;
 use super::timers::TimerState;
+use packet::Tcp;
 use packet::tcp_flags::{ACK, FIN, RST, SYN};
+
+/// What a segment, or a run of plain ones, tells about its sender.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Segment {
+    /// TCP flags.
+    pub flags: u8,
+    /// Sequence number.
+    pub seq: u32,
+    /// Sequence number after the last octet, SYN and FIN counted.
+    pub end: u32,
+    /// Acknowledgment number; meaningful with ACK.
+    pub ack: u32,
+}
+
+impl Segment {
+    /// What a TCP header tells.
+    #[must_use]
+    pub fn of(tcp: &Tcp) -> Segment {
+        let control = u32::from(tcp.flags & SYN != 0) + u32::from(tcp.flags & FIN != 0);
+        Segment {
+            flags: tcp.flags,
+            seq: tcp.seq,
+            end: tcp.seq.wrapping_add(tcp.payload_len).wrapping_add(control),
+            ack: tcp.ack,
+        }
+    }
+
+    /// Takes a later segment of the same sender into account.
+    pub fn extend(&mut self, later: Segment) {
+        if is_after(later.end, self.end) {
+            self.end = later.end;
+        }
+        if is_after(later.ack, self.ack) {
+            self.ack = later.ack;
+        }
+    }
+}
+
+/// Whether some TCP sends segments with these flags (RFC 9293, 3.10): no SYN with FIN or RST, no FIN
+/// with RST, and ACK on everything but a SYN or a RST.
+#[must_use]
+pub fn legal(flags: u8) -> bool {
+    let pairs = [SYN | FIN, SYN | RST, FIN | RST];
+    flags & (SYN | RST | ACK) != 0 && !pairs.iter().any(|pair| flags & pair == *pair)
+}
+
+/// Whether sequence number `a` comes after `b` (RFC 9293, 3.4: modulo 2^32).
+fn is_after(a: u32, b: u32) -> bool {
+    let distance = a.wrapping_sub(b);
+    distance != 0 && distance < 1 << 31
+}
+
+/// One direction of a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Sender {
+    syn: bool,
+    fin: bool,
+    /// First sequence number, once seen.
+    first: Option<u32>,
+    /// Sequence number after the last octet seen.
+    next: u32,
+    /// Highest acknowledgment sent.
+    acked: Option<u32>,
+}
 
 /// What has been seen of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TcpState {
-    syn: [bool; 2],
-    fin: [bool; 2],
+    senders: [Sender; 2],
     acknowledged: bool,
     reset: bool,
 }
 
 impl TcpState {
-    /// Takes a segment with these flags into account.
-    pub fn observe(&mut self, direction: Direction, flags: u8) {
+    fn pair(&self, direction: Direction) -> (&Sender, &Sender) {
+        let [forward, reply] = &self.senders;
+        match direction {
+            Direction::Forward => (forward, reply),
+            Direction::Reply => (reply, forward),
+        }
+    }
+
+    /// Takes a segment into account; a reset only if [`TcpState::takes_reset`].
+    pub fn observe(&mut self, direction: Direction, segment: Segment) {
+        let [forward, reply] = &mut self.senders;
         let (own, other) = match direction {
-            Direction::Forward => (0, 1),
-            Direction::Reply => (1, 0),
+            Direction::Forward => (forward, reply),
+            Direction::Reply => (reply, forward),
         };
-        if flags & RST != 0 {
+        if segment.flags & RST != 0 {
             self.reset = true;
             return;
         }
-        if flags & SYN != 0 {
-            self.syn[own] = true;
-        } else if flags & ACK != 0 && self.syn[other] && self.syn[own] {
+        if segment.flags & SYN != 0 {
+            own.syn = true;
+        } else if segment.flags & ACK != 0 && other.syn && own.syn {
             self.acknowledged = true;
         }
-        if flags & FIN != 0 {
-            self.fin[own] = true;
+        if segment.flags & FIN != 0 {
+            own.fin = true;
         }
+        match own.first {
+            None => (own.first, own.next) = (Some(segment.seq), segment.end),
+            Some(_) if is_after(segment.end, own.next) => own.next = segment.end,
+            Some(_) => {}
+        }
+        if segment.flags & ACK != 0 && own.acked.is_none_or(|a| is_after(segment.ack, a)) {
+            own.acked = Some(segment.ack);
+        }
+    }
+
+    /// Whether the receiver of a reset would take it: its sequence number lies between what the
+    /// receiver has acknowledged and what the sender has sent. A reset that answers a SYN must
+    /// acknowledge it (RFC 9293, 3.10.7.3).
+    #[must_use]
+    pub fn takes_reset(&self, direction: Direction, reset: Segment) -> bool {
+        let (own, other) = self.pair(direction);
+        let Some(first) = own.first else {
+            return reset.flags & ACK != 0 && other.first.is_some() && reset.ack == other.next;
+        };
+        let lowest = other.acked.unwrap_or(first);
+        !is_after(lowest, reset.seq) && !is_after(reset.seq, own.next)
     }
 
     /// The state that the timers go by.
     #[must_use]
     pub fn timer_state(self) -> TimerState {
+        let [forward, reply] = self.senders;
         if self.reset {
             TimerState::TcpClosed
-        } else if self.fin == [true, true] {
+        } else if forward.fin && reply.fin {
             TimerState::TcpFinWait
-        } else if self.fin[0] || self.fin[1] {
+        } else if forward.fin || reply.fin {
             TimerState::TcpClosing
         } else if self.acknowledged {
             TimerState::TcpEstablished
-        } else if self.syn[1] {
+        } else if reply.syn {
             TimerState::TcpOpening
         } else {
             TimerState::TcpFirst
@@ -55,7 +150,7 @@ impl TcpState {
     /// Whether the connection is over, so that a SYN with the same tuple begins another one.
     #[must_use]
     pub fn is_over(self) -> bool {
-        self.reset || self.fin == [true, true]
+        matches!(self.timer_state(), TimerState::TcpClosed | TimerState::TcpFinWait)
     }
 }
 
@@ -64,44 +159,55 @@ mod tests {
     use super::*;
     use Direction::{Forward, Reply};
 
-    fn after(segments: &[(Direction, u8)]) -> TimerState {
+    fn segment(flags: u8, seq: u32, len: u32, ack: u32) -> Segment {
+        let control = u32::from(flags & SYN != 0) + u32::from(flags & FIN != 0);
+        Segment { flags, seq, end: seq.wrapping_add(len + control), ack }
+    }
+
+    fn after(segments: &[(Direction, u8)]) -> TcpState {
         let mut tcp = TcpState::default();
         for (direction, flags) in segments {
-            tcp.observe(*direction, *flags);
+            tcp.observe(*direction, segment(*flags, 1, 0, 1));
         }
-        tcp.timer_state()
+        tcp
+    }
+
+    fn state(segments: &[(Direction, u8)]) -> TimerState {
+        after(segments).timer_state()
     }
 
     #[test]
     fn a_connection_from_first_to_last() {
         let mut seen = vec![(Forward, SYN)];
-        assert_eq!(after(&seen), TimerState::TcpFirst);
+        assert_eq!(state(&seen), TimerState::TcpFirst);
         seen.push((Forward, SYN));
-        assert_eq!(after(&seen), TimerState::TcpFirst, "a retransmitted SYN changes nothing");
+        assert_eq!(state(&seen), TimerState::TcpFirst, "a retransmitted SYN changes nothing");
         seen.push((Reply, SYN | ACK));
-        assert_eq!(after(&seen), TimerState::TcpOpening);
+        assert_eq!(state(&seen), TimerState::TcpOpening);
         seen.push((Reply, SYN | ACK));
-        assert_eq!(after(&seen), TimerState::TcpOpening);
+        assert_eq!(state(&seen), TimerState::TcpOpening);
         seen.push((Forward, ACK));
-        assert_eq!(after(&seen), TimerState::TcpEstablished);
+        assert_eq!(state(&seen), TimerState::TcpEstablished);
         seen.push((Reply, ACK));
-        assert_eq!(after(&seen), TimerState::TcpEstablished);
+        assert_eq!(state(&seen), TimerState::TcpEstablished);
         seen.push((Reply, FIN | ACK));
-        assert_eq!(after(&seen), TimerState::TcpClosing);
+        assert_eq!(state(&seen), TimerState::TcpClosing);
+        assert!(!after(&seen).is_over());
         seen.push((Forward, FIN | ACK));
-        assert_eq!(after(&seen), TimerState::TcpFinWait);
+        assert_eq!(state(&seen), TimerState::TcpFinWait);
+        assert!(after(&seen).is_over());
     }
 
     #[test]
     fn a_reset_closes_at_once() {
-        assert_eq!(after(&[(Forward, SYN), (Reply, RST | ACK)]), TimerState::TcpClosed);
+        assert_eq!(state(&[(Forward, SYN), (Reply, RST | ACK)]), TimerState::TcpClosed);
     }
 
     #[test]
     fn simultaneous_open_is_established() {
         // RFC 9293, 3.5, figure 7.
         assert_eq!(
-            after(&[
+            state(&[
                 (Forward, SYN),
                 (Reply, SYN),
                 (Forward, SYN | ACK),
@@ -114,6 +220,69 @@ mod tests {
 
     #[test]
     fn an_ack_without_the_others_syn_establishes_nothing() {
-        assert_eq!(after(&[(Forward, SYN), (Forward, ACK)]), TimerState::TcpFirst);
+        assert_eq!(state(&[(Forward, SYN), (Forward, ACK)]), TimerState::TcpFirst);
+    }
+
+    #[test]
+    fn flags_that_no_tcp_sends() {
+        use packet::tcp_flags::{ECE, PSH, URG};
+        for good in [
+            SYN,
+            SYN | ACK,
+            ACK,
+            RST,
+            RST | ACK,
+            FIN | ACK,
+            PSH | ACK,
+            SYN | ECE,
+            FIN | PSH | ACK | URG,
+        ] {
+            assert!(legal(good), "{good:#x}");
+        }
+        for bad in
+            [0, FIN, PSH, URG, FIN | PSH | URG, SYN | FIN, SYN | RST, FIN | RST, SYN | FIN | ACK]
+        {
+            assert!(!legal(bad), "{bad:#x}");
+        }
+    }
+
+    /// A connection: initiator's data 1000..1100, responder's 5000..5050, both acknowledged but the
+    /// responder's last 20 octets. Numbers of the second run wrap around.
+    fn open(a: u32, b: u32) -> TcpState {
+        let mut tcp = TcpState::default();
+        tcp.observe(Forward, segment(SYN, a.wrapping_sub(1), 0, 0));
+        tcp.observe(Reply, segment(SYN | ACK, b.wrapping_sub(1), 0, a));
+        tcp.observe(Forward, segment(ACK, a, 100, b));
+        tcp.observe(Reply, segment(ACK, b, 30, a.wrapping_add(100)));
+        tcp.observe(Forward, segment(ACK, a.wrapping_add(100), 0, b.wrapping_add(30)));
+        tcp.observe(Reply, segment(ACK, b.wrapping_add(30), 20, a.wrapping_add(100)));
+        tcp
+    }
+
+    #[test]
+    fn a_reset_must_be_in_the_window() {
+        for (a, b) in [(1_000, 5_000), (u32::MAX - 50, u32::MAX - 10)] {
+            let tcp = open(a, b);
+            let rst = |direction, seq: u32| tcp.takes_reset(direction, segment(RST, seq, 0, 0));
+            assert!(rst(Forward, a.wrapping_add(100)));
+            assert!(!rst(Forward, a.wrapping_add(99)));
+            assert!(!rst(Forward, a.wrapping_add(101)));
+            assert!(rst(Reply, b.wrapping_add(30)));
+            assert!(rst(Reply, b.wrapping_add(50)));
+            assert!(!rst(Reply, b.wrapping_add(29)));
+            assert!(!rst(Reply, b.wrapping_add(51)));
+        }
+    }
+
+    #[test]
+    fn a_reset_that_answers_a_syn_acknowledges_it() {
+        let mut tcp = TcpState::default();
+        tcp.observe(Forward, segment(SYN, 77, 0, 0));
+        assert!(tcp.takes_reset(Reply, segment(RST | ACK, 0, 0, 78)));
+        assert!(!tcp.takes_reset(Reply, segment(RST | ACK, 0, 0, 79)));
+        assert!(!tcp.takes_reset(Reply, segment(RST, 0, 0, 78)));
+        // The initiator gives up.
+        assert!(tcp.takes_reset(Forward, segment(RST, 78, 0, 0)));
+        assert!(!tcp.takes_reset(Forward, segment(RST, 79, 0, 0)));
     }
 }

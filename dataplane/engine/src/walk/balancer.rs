@@ -51,15 +51,17 @@ impl<O: Observer> Walk<'_, O> {
             .choose(Stage::Dlb, &port.name, server, scope, None, tuple, Some(vnic.hypervisor))?
             .clone();
         let hairpin = vnic.addresses.contains(&member.address);
-        let after = Tuple {
+        let wanted = Tuple {
             src: if hairpin { server.address } else { tuple.src },
             dst: member.address,
             dst_port: member.port,
             ..tuple
         };
-        if !self.is_free(node, after) {
+        // The client may be talking to the same backend directly, from the same port: as with any
+        // translation the later flow gets another port (RFC 4787, REQ-3).
+        let Some(after) = self.allocate(&[node, Node::Firewall(id)], wanted) else {
             return Err(self.drop(Stage::Dlb, DropReason::NatPortExhausted, &port.name, None));
-        }
+        };
         self.record_choice(node, server, tuple, after, hairpin);
         self.hairpin = hairpin;
         self.note(Stage::Dlb, &port.name, || {
@@ -101,10 +103,10 @@ impl<O: Observer> Walk<'_, O> {
         let to_member = Tuple { dst: member.address, dst_port: member.port, ..tuple };
         let after = match &server.snat {
             PoolSnat::Transparent => self.is_free(node, to_member).then_some(to_member),
-            PoolSnat::Automap(addr) => self.allocate(node, Tuple { src: *addr, ..to_member }),
-            PoolSnat::Pool(addrs) => {
-                addrs.iter().find_map(|addr| self.allocate(node, Tuple { src: *addr, ..to_member }))
-            }
+            PoolSnat::Automap(addr) => self.allocate(&[node], Tuple { src: *addr, ..to_member }),
+            PoolSnat::Pool(addrs) => addrs
+                .iter()
+                .find_map(|addr| self.allocate(&[node], Tuple { src: *addr, ..to_member })),
         };
         let Some(after) = after else {
             let key = RuleKey::Server(Some(id), server.address, server.protocol, server.port);
@@ -208,11 +210,12 @@ impl<O: Observer> Walk<'_, O> {
         }
     }
 
-    /// A tuple like `wanted` whose reply is nobody else's: with its own source port if that is
+    /// A tuple like `wanted` whose reply is nobody else's at these nodes: with its own source port if that is
     /// free, else the first free one from a place that the seed and the flow choose. `None` if
     /// every port towards this destination is in use, or the protocol has none and is taken.
-    pub(super) fn allocate(&self, node: Node, wanted: Tuple) -> Option<Tuple> {
-        if self.is_free(node, wanted) {
+    pub(super) fn allocate(&self, nodes: &[Node], wanted: Tuple) -> Option<Tuple> {
+        let is_free = |tuple| nodes.iter().all(|node| self.is_free(*node, tuple));
+        if is_free(wanted) {
             return Some(wanted);
         }
         let has_ports = wanted.is_icmp()
@@ -234,7 +237,7 @@ impl<O: Observer> Walk<'_, O> {
             } else {
                 Tuple { src_port: port, ..wanted }
             };
-            self.is_free(node, candidate).then_some(candidate)
+            is_free(candidate).then_some(candidate)
         })
     }
 }

@@ -28,6 +28,9 @@ impl<O: Observer> Walk<'_, O> {
         }
         let node = Node::Firewall(id);
         if let Some((record, direction)) = self.recall(stage, &port.name, node)? {
+            if !ingress && direction == Direction::Forward && self.is_anothers(id, &record) {
+                return Err(self.drop(stage, DropReason::SessionConflict, &port.name, None));
+            }
             return self.judge_again(stage, port, vnic, &record, direction);
         }
         let Some(tuple) = self.tuple() else {
@@ -61,6 +64,17 @@ impl<O: Observer> Walk<'_, O> {
             None => "allowed: no rule applies".to_owned(),
         });
         Ok(())
+    }
+
+    /// Whether a flow that comes here untranslated looks like one that the balancer at this vNIC made:
+    /// its replies would be taken for the other's.
+    fn is_anothers(&self, id: PortId, record: &StageRecord) -> bool {
+        let untranslated = self.original.ip().map(Tuple::of) == Some(record.before);
+        let Some((session, _)) = &self.session else { return false };
+        untranslated
+            && session.records.iter().any(|r| {
+                r.node == Node::Balancer(id) && r.after == record.before && r.before != r.after
+            })
     }
 
     fn judge_again(

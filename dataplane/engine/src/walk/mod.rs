@@ -22,7 +22,10 @@ use crate::cache::wire_len;
 use crate::drops::{Drop, DropReason, Stage};
 use crate::network::{InterfaceId, Network, Port, PortId, Router, RouterId, SegmentId, Tier};
 use crate::plan::{Outcome, Plan, Solicitation, Verdict};
-use crate::session::{Direction, RuleKey, Session, SessionId, Sessions, StageRecord};
+use crate::session::{
+    Direction, Progress, RuleKey, Segment, Session, SessionId, Sessions, StageRecord,
+    legal_tcp_flags,
+};
 use crate::tables::Tables;
 use crate::trace::{LEAVES, Observer, Step, packet_line};
 use crate::tuple::{Node, Tuple};
@@ -286,6 +289,18 @@ impl<'a, O: Observer> Walk<'a, O> {
         }
     }
 
+    /// Drops TCP flags that no TCP sends, where a stage keeps state.
+    fn legal_flags(&mut self, stage: Stage, object: &str) -> Stop<()> {
+        let later = self.ip().and_then(|ip| ip.fragment).is_some_and(|f| f.offset > 0);
+        let flags = self.ip().and_then(|ip| ip.tcp()).map(|t| t.flags);
+        match flags {
+            Some(flags) if !later && !legal_tcp_flags(flags) => {
+                Err(self.drop(stage, DropReason::TcpFlags, object, None))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn is_icmp_error(&self) -> bool {
         self.ip().is_some_and(|ip| ip.embedded().is_some())
     }
@@ -314,6 +329,18 @@ impl<'a, O: Observer> Walk<'a, O> {
                 None => return Ok(None),
             },
         };
+        if let Progress::Tcp(tcp) = session.progress
+            && let Some(segment) = self
+                .ip()
+                .filter(|ip| ip.embedded().is_none())
+                .and_then(|ip| ip.tcp())
+                .map(Segment::of)
+            && segment.flags & tcp_flags::RST != 0
+            && !tcp.takes_reset(found.direction, segment)
+        {
+            self.session = Some((session, found.direction));
+            return Err(self.drop(stage, DropReason::TcpWindow, object, None));
+        }
         // A SYN on a finished connection begins another one: rules, backend and port are chosen
         // anew (features.md 5, complaint 2).
         if session.progress.is_over() && !self.is_icmp_error() && self.may_begin().is_ok() {

@@ -10,7 +10,7 @@ use crate::drops::{Drop, DropReason, Stage};
 use crate::hash::hash_of;
 use crate::network::{
     Attachment, EcmpHash, Interface, InterfaceId, NatAction, NextHop, Route, RouteTarget, Router,
-    RouterId, SegmentId, Side, Urpf,
+    RouterId, SegmentId, Side, Tier, Urpf,
 };
 use crate::plan::{Solicitation, Verdict};
 use crate::session::{RecordKind, RuleKey, StageRecord, TimerClass};
@@ -36,6 +36,9 @@ impl<O: Observer> Walk<'_, O> {
         }
         self.sane(stage, router, entry)?;
         self.reverse_path(router, from, entry)?;
+        if router.tier == Tier::Tier1 {
+            self.legal_flags(nat_stage(router), &router.name)?;
+        }
         let known = self.known_flow(id, router)?;
         let owned = known || self.server_balancer(id, router)?;
         let Some(dst) = self.ip().map(|ip| ip.dst) else {
@@ -257,7 +260,7 @@ impl<O: Observer> Walk<'_, O> {
         let node = Node::Gateway(id);
         let after = match rule.action {
             NatAction::NoSnat => self.is_free(node, tuple).then_some(tuple),
-            NatAction::Snat(address) => self.allocate(node, Tuple { src: address, ..tuple }),
+            NatAction::Snat(address) => self.allocate(&[node], Tuple { src: address, ..tuple }),
         };
         let Some(after) = after else {
             return Err(self.drop(stage, DropReason::NatPortExhausted, &router.name, key));

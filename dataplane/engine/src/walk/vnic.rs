@@ -27,6 +27,7 @@ impl<O: Observer> Walk<'_, O> {
         if !self.is_stateful() {
             return Ok(());
         }
+        self.legal_flags(Stage::Vnic, &port.name)?;
         self.distributed_balancer(self.ingress, port, vnic)?;
         self.firewall(self.ingress, port, vnic, false)
     }

@@ -4,7 +4,7 @@ use super::Worker;
 use crate::cache::wire_packets;
 use crate::network::{Network, PortId};
 use crate::plan::{Outcome, Plan, Resolved, Verdict};
-use crate::session::{CommitError, Direction, Observation, Records, SessionId};
+use crate::session::{CommitError, Direction, Observation, Records, Segment, SessionId};
 use crate::tables::{MAX_AFFINITY, MAX_NEIGHBORS, Neighbor};
 use packet::{Frame, Headers, Time};
 use std::time::Duration;
@@ -75,10 +75,10 @@ impl Worker {
         let ip = headers.ip();
         let observation = Observation {
             direction,
-            tcp_flags: ip
+            tcp: ip
                 .filter(|ip| ip.fragment.is_none_or(|f| f.offset == 0))
                 .and_then(|ip| ip.tcp())
-                .map_or(0, |t| t.flags),
+                .map(Segment::of),
             icmp_error: ip.is_some_and(|ip| ip.embedded().is_some()),
             packets: wire_packets(frame, headers),
             bytes: frame.bytes.len() as u64,
@@ -108,6 +108,8 @@ impl Worker {
         }
         if let Some((id, direction)) = plan.session {
             if !plan.records.is_empty() {
+                // What the cache has seen so far is not for the new records to count.
+                self.report_session(id);
                 let records: Records = match direction {
                     Direction::Forward => plan.records.clone(),
                     Direction::Reply => plan.records.iter().map(|r| r.flipped()).collect(),

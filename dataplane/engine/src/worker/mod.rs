@@ -20,7 +20,8 @@ use crate::fragments::Fragments;
 use crate::network::{Network, PortId};
 use crate::plan::{Outcome, Verdict};
 use crate::session::{
-    CommitError, Observation, RuleKey, Session, Sessions, TimerSettings, Traffic,
+    CommitError, Observation, RuleKey, Segment, Session, SessionId, Sessions, TimerSettings,
+    Traffic,
 };
 use crate::tables::{Accounting, DropKey, Held, Hit, PortTraffic, Tables};
 use crate::trace::{Nobody, Recorder, Step};
@@ -182,6 +183,9 @@ impl Worker {
         entry.unreported.add(wire_packets(frame, headers), frame.bytes.len() as u64);
         entry.frames += 1;
         entry.last_seen = now;
+        if let (Some(sender), Some(tcp)) = (&mut entry.tcp, ip.tcp()) {
+            sender.extend(Segment::of(tcp));
+        }
         entry.rewrite.apply(frame, headers);
         Some(entry.out)
     }
@@ -228,6 +232,9 @@ impl Worker {
             } else {
                 Walk::new(view, port, &frame, walked, &mut Nobody).run()
             };
+            if self.is_behind(&walked, &outcome) {
+                continue;
+            }
             match self.commit(net, port, &frame, &walked, &outcome, now) {
                 Ok(session) => {
                     if let Some(recorded) = &mut self.recorded {
@@ -370,7 +377,8 @@ impl Worker {
         let Some(key) = FlowKey::of(port, headers) else {
             return;
         };
-        let tcp_session = session.is_some() && headers.ip().is_some_and(|ip| ip.tcp().is_some());
+        let tcp =
+            headers.ip().filter(|_| session.is_some()).and_then(|ip| ip.tcp()).map(Segment::of);
         if session.as_ref().is_some_and(|s| !s.steady) {
             return;
         }
@@ -385,7 +393,7 @@ impl Worker {
             generation: self.generation,
             src_mac: headers.src_mac,
             mtu: outcome.mtu,
-            tcp_session,
+            tcp,
             rewrite,
             out,
             session,
@@ -435,6 +443,14 @@ impl Worker {
         }
     }
 
+    /// Reports what cached actions saw of a session, and keeps them.
+    fn report_session(&mut self, id: SessionId) {
+        let cached = self.sessions.get(id).map(|s| s.cached);
+        for key in cached.into_iter().flatten().flatten() {
+            self.report_in_place(key);
+        }
+    }
+
     fn forget_session(&mut self, session: &Session) {
         for key in session.cached.into_iter().flatten() {
             self.forget(key);
@@ -447,6 +463,17 @@ impl Worker {
         if let Some(key) = FlowKey::of(port, headers) {
             self.forget(key);
         }
+    }
+
+    /// Whether a reset was judged by a session that had not heard from the cache yet; it has now.
+    fn is_behind(&mut self, walked: &Headers, outcome: &Outcome) -> bool {
+        let is_reset =
+            walked.ip().and_then(|ip| ip.tcp()).is_some_and(|t| t.flags & tcp_flags::RST != 0);
+        let Some((id, _)) = outcome.plan.session.filter(|_| is_reset) else { return false };
+        let Some(session) = self.sessions.get(id) else { return false };
+        let before = self.cached();
+        self.forget_session(&session);
+        self.cached() != before
     }
 
     /// Folds a cached action's observations into session, rules, ports and stations.
@@ -470,8 +497,7 @@ impl Worker {
         };
         let observation = Observation {
             direction,
-            // Only plain segments of an established connection are cached.
-            tcp_flags: tcp_flags::ACK,
+            tcp: entry.tcp,
             icmp_error: false,
             packets,
             bytes,
