@@ -64,6 +64,10 @@ impl Worker {
                 );
             }
         }
+        if !plan.rejudged.is_empty() {
+            // What the cache has seen so far passed by the old rule.
+            self.report_session(id);
+        }
         for (node, rule) in &plan.rejudged {
             self.sessions.rejudge(id, *node, *rule);
         }
