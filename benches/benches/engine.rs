@@ -81,7 +81,7 @@ fn with_rules(net: &Network, count: u32) -> Network {
         });
     }
     for vnic in net.ports.iter_mut().filter_map(|p| p.vnic.as_mut()) {
-        vnic.rules_out.splice(0..0, own..own + count);
+        vnic.rules_out = (own..own + count).chain(vnic.rules_out.iter().copied()).collect();
     }
     net
 }

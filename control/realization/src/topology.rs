@@ -5,6 +5,7 @@
 //! index of one that is gone is filled with an inert object called `unused/N` until another takes it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use definitions::model::{Definitions, Tier0Gateway};
 use definitions::own::{EcmpHash as HashDefinition, Tier0Route, UrpfMode};
@@ -208,6 +209,14 @@ pub(crate) fn network_mtu(definitions: &Definitions, network: &str) -> u32 {
     u32::from(stated.unwrap_or(DEFAULT_MTU))
 }
 
+/// The number of a workload's tenant: the network of its namespace's first block, which stays as long
+/// as the namespace.
+fn tenant(workload: &Workload, cluster: &Cluster<'_>) -> u32 {
+    let owner = cluster.blocks.get(workload.block).map(|b| b.owner.as_str());
+    let first = owner.and_then(|owner| cluster.blocks_of(owner).next());
+    first.and_then(|b| b.gateways().first().copied()).map_or(0, |(gateway, _)| gateway.low32())
+}
+
 fn workload_port(name: String, workload: &Workload, cluster: &Cluster<'_>, index: &Index) -> Port {
     let segment = cluster.blocks.get(workload.block).map(|b| index.segment(&b.segment()));
     let mut addresses: Vec<Addr> = workload.addresses.iter().map(|(a, _)| *a).collect();
@@ -220,9 +229,10 @@ fn workload_port(name: String, workload: &Workload, cluster: &Cluster<'_>, index
             mac: workload.mac,
             addresses,
             hypervisor: workload.hypervisor,
+            tenant: tenant(workload, cluster),
             spoof_guard: true,
-            rules_in: Vec::new(),
-            rules_out: Vec::new(),
+            rules_in: Arc::default(),
+            rules_out: Arc::default(),
         }),
     }
 }
@@ -416,6 +426,8 @@ fn tier0_router(
         };
         table.extend(routes::advertised(cluster, hop));
         table.extend(routes::summaries(cluster));
+        // Nobody outside speaks with the link between the tiers.
+        router.private.push(prefix4(*cluster.spec().transit_cidr));
     }
     let paths = if spec.ecmp.enabled { usize::from(spec.ecmp.max_paths) } else { 1 };
     router.fib = Fib::build(table, paths);

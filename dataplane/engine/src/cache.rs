@@ -117,6 +117,8 @@ pub struct CacheEntry {
     pub rewrite: Rewrite,
     /// Where packets leave.
     pub out: PortId,
+    /// Number of the entry, given by the cache.
+    pub serial: u64,
     /// Whose packets these are.
     pub session: Option<(SessionId, Direction)>,
     /// The segment whose learned station the sender is.
@@ -191,7 +193,10 @@ pub fn wire_packets(frame: &Frame, headers: &Headers) -> u64 {
 #[derive(Debug)]
 pub struct FlowCache<K> {
     entries: HashMap<K, CacheEntry, SeededState>,
-    order: VecDeque<K>,
+    /// Keys with the number of their entry, oldest first. A key that was forgotten, or stored again,
+    /// leaves its place behind until it is met.
+    order: VecDeque<(K, u64)>,
+    serial: u64,
     limit: usize,
 }
 
@@ -202,6 +207,7 @@ impl<K: Copy + Eq + Hash + Ord> FlowCache<K> {
         FlowCache {
             entries: HashMap::with_hasher(seeded(seed, 2)),
             order: VecDeque::new(),
+            serial: 0,
             limit: limit.max(1),
         }
     }
@@ -213,22 +219,21 @@ impl<K: Copy + Eq + Hash + Ord> FlowCache<K> {
 
     /// Stores an action. Returns what it displaced; its observations must be reported.
     pub fn insert(&mut self, key: K, entry: CacheEntry) -> Vec<(K, CacheEntry)> {
+        self.serial += 1;
+        let serial = self.serial;
         let mut displaced: Vec<(K, CacheEntry)> = Vec::new();
-        if let Some(old) = self.entries.insert(key, entry) {
-            displaced.push((key, old));
-        } else {
-            self.order.push_back(key);
-        }
+        displaced
+            .extend(self.entries.insert(key, CacheEntry { serial, ..entry }).map(|e| (key, e)));
+        self.order.push_back((key, serial));
         while self.entries.len() > self.limit {
-            let Some(oldest) = self.order.pop_front() else {
-                break;
-            };
-            displaced.extend(self.entries.remove(&oldest).map(|e| (oldest, e)));
+            let Some((oldest, serial)) = self.order.pop_front() else { break };
+            if self.entries.get(&oldest).is_some_and(|e| e.serial == serial) {
+                displaced.extend(self.entries.remove(&oldest).map(|e| (oldest, e)));
+            }
         }
-        // Keys that were forgotten one by one leave their place in the order behind.
-        if self.order.len() > self.limit.saturating_mul(2).saturating_add(64) {
+        if self.order.len() > self.entries.len().saturating_mul(2).saturating_add(64) {
             let entries = &self.entries;
-            self.order.retain(|k| entries.contains_key(k));
+            self.order.retain(|(k, serial)| entries.get(k).is_some_and(|e| e.serial == *serial));
         }
         displaced
     }

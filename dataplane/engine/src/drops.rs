@@ -34,7 +34,7 @@ named! {
     DropReason {
         /// The frame does not parse; [`Drop::parse`] has the cause.
         Malformed = "malformed",
-        /// A source MAC that is a group address, or all zero.
+        /// A source MAC that is a group address, all zero, or the gateway's own.
         BadSourceMac = "bad-source-mac",
         /// The vNIC's MAC or address is not the sender's (SpoofGuard).
         SpoofGuard = "spoofguard",
@@ -107,7 +107,9 @@ named! {
         SourceRange = "source-range",
         /// Every port of the SNAT address towards this destination is in use.
         NatPortExhausted = "nat-port-exhausted",
-        /// The session table is full.
+        /// The tenant has its share of the session table, all of it in use.
+        SessionShare = "session-share",
+        /// The session table is full, all of it in use.
         SessionTableFull = "session-table-full",
         /// Two packets of one flow raced, and walking again did not settle it.
         SessionConflict = "session-conflict",

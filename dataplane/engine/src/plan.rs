@@ -68,6 +68,8 @@ pub struct Choice {
 pub struct Plan {
     /// The session that the packet belongs to, and which way it goes.
     pub session: Option<(SessionId, Direction)>,
+    /// The tenant whose share of the session table a new session takes.
+    pub tenant: Option<u32>,
     /// New stage records, oriented as the packet goes.
     pub records: Records,
     /// The tuple as the packet came.
@@ -116,6 +118,8 @@ pub struct Outcome {
     pub plan: Plan,
     /// For [`Verdict::Hold`]: the request to send, and what happens if nobody answers.
     pub hold: Option<(Solicitation, Drop)>,
+    /// State of the learned tables that the walk looked at.
+    pub generation: u64,
     /// Whether later packets of the flow may repeat the result.
     pub cacheable: bool,
 }

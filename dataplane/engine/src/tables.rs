@@ -81,6 +81,17 @@ pub enum Neighbor {
     },
 }
 
+impl Neighbor {
+    /// When something is to be done about it.
+    #[must_use]
+    pub fn due(&self) -> Time {
+        match self {
+            Neighbor::Pending { next, .. } => *next,
+            Neighbor::Resolved { until, .. } => *until,
+        }
+    }
+}
+
 /// Identity of a virtual server's rotation: a gateway's, or a hypervisor's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum BalancerScope {
@@ -172,8 +183,12 @@ pub struct DropKey {
 pub struct Tables {
     /// Learned stations.
     pub stations: BTreeMap<(SegmentId, Mac), Station>,
+    /// No station was last seen before this. Kept as a bound, so that a batch need not look at all.
+    oldest_station: Option<Time>,
     /// Neighbours of routers.
     pub neighbors: BTreeMap<NeighborKey, Neighbor>,
+    /// No neighbour is due before this; a bound too.
+    neighbors_due: Option<Time>,
     /// Next member of each virtual server.
     pub positions: BTreeMap<ServerKey, usize>,
     /// Members that clients stick to, and until when.
@@ -188,6 +203,8 @@ pub struct Tables {
     pub ports: BTreeMap<PortId, PortTraffic>,
     /// ICMP errors and resets caused in the current second, a port.
     answers: BTreeMap<PortId, (u64, u32)>,
+    /// Sessions ended early for want of room.
+    pub evicted: u64,
     /// Answers that the rate limit suppressed.
     pub answers_suppressed: u64,
 }
@@ -218,6 +235,7 @@ impl Tables {
             return false;
         }
         self.stations.insert((segment, mac), Station { port, last_seen: now });
+        self.oldest_station = Some(self.oldest_station.map_or(now, |t| t.min(now)));
         true
     }
 
@@ -225,6 +243,7 @@ impl Tables {
     pub fn age_stations(&mut self, now: Time, age: Duration) -> bool {
         let before = self.stations.len();
         self.stations.retain(|_, s| s.last_seen + age > now);
+        self.oldest_station = self.stations.values().map(|s| s.last_seen).min();
         self.stations.len() != before
     }
 
@@ -261,15 +280,36 @@ impl Tables {
         true
     }
 
-    /// When the first pending neighbour is due or the first resolved one ages.
+    /// A moment before which no station ages.
+    #[must_use]
+    pub fn next_station(&self, age: Duration) -> Option<Time> {
+        self.oldest_station.map(|t| t + age)
+    }
+
+    /// Stores what is known of a neighbour.
+    pub fn set_neighbor(&mut self, key: NeighborKey, neighbor: Neighbor) {
+        let due = neighbor.due();
+        self.neighbors_due = Some(self.neighbors_due.map_or(due, |t| t.min(due)));
+        self.neighbors.insert(key, neighbor);
+    }
+
+    /// A moment before which no neighbour is due.
     #[must_use]
     pub fn next_neighbor(&self) -> Option<Time> {
-        self.neighbors
-            .values()
-            .map(|n| match n {
-                Neighbor::Pending { next, .. } => *next,
-                Neighbor::Resolved { until, .. } => *until,
-            })
-            .min()
+        self.neighbors_due
+    }
+
+    /// The neighbours that are due by `now`.
+    #[must_use]
+    pub fn due_neighbors(&self, now: Time) -> Vec<NeighborKey> {
+        if self.neighbors_due.is_none_or(|due| due > now) {
+            return Vec::new();
+        }
+        self.neighbors.iter().filter(|(_, n)| n.due() <= now).map(|(k, _)| *k).collect()
+    }
+
+    /// Finds out anew when the first neighbour is due.
+    pub fn rearm_neighbors(&mut self) {
+        self.neighbors_due = self.neighbors.values().map(Neighbor::due).min();
     }
 }

@@ -141,7 +141,7 @@ proptest! {
                         bench.net.firewall.rules = vec![
                             rule(1001, "any", "any", udp, if *drop { Action::Drop } else { Action::Allow }),
                         ];
-                        bench.net.ports[1].vnic.as_mut().unwrap().rules_in = vec![0];
+                        bench.net.ports[1].vnic.as_mut().unwrap().rules_in = vec![0].into();
                     }
                     (Vec::new(), Vec::new())
                 }

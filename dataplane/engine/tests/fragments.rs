@@ -85,7 +85,7 @@ fn a_refused_datagram_is_refused_in_every_piece() {
     let mut net = network();
     let udp = vec![Service { protocol: 17, ports: ServicePorts::Destination(vec![(53, 53)]) }];
     net.firewall.rules = vec![rule(1001, "any", "any", udp, Action::Drop)];
-    net.ports[1].vnic.as_mut().unwrap().rules_in = vec![0];
+    net.ports[1].vnic.as_mut().unwrap().rules_in = vec![0].into();
     for order in [[0, 1, 2, 3], [3, 2, 1, 0]] {
         let mut b = Bench::new(net.clone());
         for i in order {

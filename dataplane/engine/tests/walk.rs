@@ -301,7 +301,7 @@ fn a_denied_packet_leaves_nothing_and_names_its_rule() {
         rule(1001, "10.244.0.18/32", "any", tcp(80), Action::Allow),
         rule(1002, "any", "any", Vec::new(), Action::Drop),
     ];
-    net.ports[1].vnic.as_mut().unwrap().rules_in = vec![0, 1];
+    net.ports[1].vnic.as_mut().unwrap().rules_in = vec![0, 1].into();
     let mut b = Bench::new(net);
     let to_b = |port, flags| {
         FrameBuilder::new(ip("10.244.0.18"), ip("10.244.0.34"))
@@ -327,7 +327,7 @@ fn a_denied_packet_leaves_nothing_and_names_its_rule() {
 fn reject_answers_as_the_host_would_have_been_addressed() {
     let mut net = network();
     net.firewall.rules = vec![rule(1001, "any", "any", Vec::new(), Action::Reject)];
-    net.ports[1].vnic.as_mut().unwrap().rules_in = vec![0];
+    net.ports[1].vnic.as_mut().unwrap().rules_in = vec![0].into();
     let mut b = Bench::new(net);
     let syn = FrameBuilder::new(ip("10.244.0.18"), ip("10.244.0.34"))
         .macs(mac(1), GATEWAY)
@@ -430,7 +430,7 @@ fn a_rule_that_changes_takes_effect_on_a_live_flow() {
     }
     b.net.epoch += 1;
     b.net.firewall.rules = vec![rule(1001, "any", "any", Vec::new(), Action::Drop)];
-    b.net.ports[1].vnic.as_mut().unwrap().rules_in = vec![0];
+    b.net.ports[1].vnic.as_mut().unwrap().rules_in = vec![0].into();
     assert!(b.send(POD_A, frame).is_empty());
     assert_eq!(b.only_drop().1, DropReason::Firewall);
     assert!(b.worker.sessions().is_empty());

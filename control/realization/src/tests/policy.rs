@@ -136,12 +136,9 @@ fn sections_stand_in_order_and_are_numbered_from_1001() {
         ]
     );
     let vnic = port(&lab, "pod/a/web").0.vnic.as_ref().unwrap();
-    assert_eq!(
-        (vnic.rules_in.as_slice(), vnic.rules_out.as_slice()),
-        (&[0, 1, 3, 4, 5][..], &[2][..])
-    );
+    assert_eq!((&*vnic.rules_in, &*vnic.rules_out), (&[0, 1, 3, 4, 5][..], &[2][..]));
     let other = port(&lab, "pod/a/db").0.vnic.as_ref().unwrap();
-    assert_eq!((other.rules_in.as_slice(), other.rules_out.as_slice()), (&[3, 4, 5][..], &[][..]));
+    assert_eq!((&*other.rules_in, &*other.rules_out), (&[3, 4, 5][..], &[][..]));
     let row = &cells(
         &lab.logical.dfw,
         &["ID", "DIRECTION", "SOURCE", "DESTINATION", "SERVICES", "APPLIED-TO", "ACTION", "ORIGIN"],

@@ -19,6 +19,7 @@ pub use nat::{NatAction, NatRule, NatTable};
 use crate::session::TimerSettings;
 use packet::{Addr, Mac};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Index of a [`Port`] in [`Network::ports`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -79,12 +80,15 @@ pub struct Vnic {
     pub addresses: Vec<Addr>,
     /// The hypervisor it runs on: distributed load balancing keeps its state a hypervisor.
     pub hypervisor: u32,
+    /// Whose workload it is: a number for each namespace.
+    pub tenant: u32,
     /// Drop what another MAC or address claims to have sent.
     pub spoof_guard: bool,
     /// Indices into [`Firewall::rules`] that apply to traffic towards the workload, in order.
-    pub rules_in: Vec<u32>,
+    /// Workloads with the same rules share the list.
+    pub rules_in: Arc<[u32]>,
     /// Indices into [`Firewall::rules`] that apply to traffic from the workload, in order.
-    pub rules_out: Vec<u32>,
+    pub rules_out: Arc<[u32]>,
 }
 
 /// A layer-2 domain.

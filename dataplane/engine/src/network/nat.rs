@@ -45,10 +45,15 @@ pub struct NatRule {
 }
 
 impl NatRule {
-    /// Whether a flow from `src` to `dst` matches.
+    /// Whether a flow from `src` to `dst` matches. A rule translates within a family only.
     #[must_use]
     pub fn matches(&self, src: Addr, dst: Addr) -> bool {
-        self.source.as_ref().is_none_or(|set| set.iter().any(|p| p.contains(src)))
+        let same_family = match self.action {
+            NatAction::Snat(to) => to.is_v4() == src.is_v4(),
+            NatAction::NoSnat => true,
+        };
+        same_family
+            && self.source.as_ref().is_none_or(|set| set.iter().any(|p| p.contains(src)))
             && self.destination.is_none_or(|p| p.contains(dst))
     }
 

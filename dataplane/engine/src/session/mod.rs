@@ -9,7 +9,7 @@ mod table;
 mod tcp;
 mod timers;
 
-pub use table::{CommitError, Sessions};
+pub use table::{CommitError, NewSession, Room, Sessions};
 pub use tcp::{Segment, TcpState, legal as legal_tcp_flags};
 pub use timers::{TimerClass, TimerProfile, TimerSettings, TimerState};
 
@@ -70,6 +70,8 @@ pub enum RecordKind {
         ingress: bool,
         /// The tuple that was judged.
         judged: Tuple,
+        /// ICMP type and code that were judged.
+        icmp: Option<(u8, u8)>,
     },
     /// A NAT rule decided: SNAT, or NO_SNAT where the tuple stays.
     Nat {
@@ -147,11 +149,8 @@ pub enum Progress {
         /// Something came back.
         answered: bool,
     },
-    /// An ICMP query.
-    Icmp {
-        /// An error came back.
-        error: bool,
-    },
+    /// An ICMP query, answered or not.
+    Icmp,
 }
 
 impl Progress {
@@ -160,7 +159,7 @@ impl Progress {
     pub fn new(number: u8) -> Progress {
         match number {
             protocol::TCP => Progress::Tcp(TcpState::default()),
-            protocol::ICMP | protocol::ICMPV6 => Progress::Icmp { error: false },
+            protocol::ICMP | protocol::ICMPV6 => Progress::Icmp,
             _ => Progress::Datagram { several: false, answered: false },
         }
     }
@@ -173,8 +172,7 @@ impl Progress {
             Progress::Datagram { answered: true, .. } => TimerState::UdpMultiple,
             Progress::Datagram { several: true, .. } => TimerState::UdpSingle,
             Progress::Datagram { .. } => TimerState::UdpFirst,
-            Progress::Icmp { error: false } => TimerState::IcmpFirst,
-            Progress::Icmp { error: true } => TimerState::IcmpError,
+            Progress::Icmp => TimerState::IcmpFirst,
         }
     }
 
@@ -193,7 +191,7 @@ impl Progress {
             Progress::Datagram { several, answered } => {
                 answered || (direction == Direction::Forward && several)
             }
-            Progress::Icmp { error } => !error,
+            Progress::Icmp => true,
         }
     }
 }
@@ -242,6 +240,9 @@ pub struct Session {
     pub created: Time,
     /// When a packet last passed all of its stages.
     pub last_seen: Time,
+    /// Whose share of the table it takes: the tenant of the initiating workload, else of the
+    /// responding one.
+    pub tenant: Option<u32>,
     /// The tuple as the initiator sent it.
     pub initiating: Tuple,
     /// The tuple as the responder got it.
@@ -274,9 +275,6 @@ impl Session {
             t.add(o.packets, o.bytes);
         }
         if o.icmp_error {
-            if let Progress::Icmp { error } = &mut self.progress {
-                *error = true;
-            }
             return;
         }
         self.last_seen = self.last_seen.max(o.now);
@@ -290,7 +288,7 @@ impl Session {
                 Direction::Forward => *several |= self.traffic[0].packets > 1,
                 Direction::Reply => *answered = true,
             },
-            Progress::Icmp { .. } => {}
+            Progress::Icmp => {}
         }
     }
 }

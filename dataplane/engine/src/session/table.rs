@@ -15,7 +15,7 @@ use dashmap::mapref::entry::Entry;
 use packet::Time;
 use slab::Slab;
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Where a tuple led.
@@ -30,10 +30,47 @@ pub struct Found {
 /// Why a new session could not be entered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CommitError {
+    /// The tenant has its share of the table.
+    ShareUsed,
     /// Another session took one of the tuples since the walk looked.
     Conflict,
     /// The table is full.
     Full,
+}
+
+/// Whether another session fits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// It does.
+    Free,
+    /// It does once this one has been ended.
+    InPlaceOf(SessionId),
+    /// The tenant has its share, and nothing of it is expendable.
+    ShareUsed,
+    /// The table is full, and nothing in it is expendable.
+    Full,
+}
+
+/// What a session is made of.
+#[derive(Clone, Debug)]
+pub struct NewSession {
+    /// Stage records.
+    pub records: Records,
+    /// The tuple as the initiator sent it.
+    pub initiating: Tuple,
+    /// The tuple as the responder got it.
+    pub terminating: Tuple,
+    /// Whose share it takes.
+    pub tenant: Option<u32>,
+}
+
+/// A tenant's part of the table.
+#[derive(Debug, Default)]
+struct Share {
+    sessions: usize,
+    /// Sessions that were expendable when they were put here, oldest first; looked at again when
+    /// one is needed.
+    expendable: VecDeque<SessionId>,
 }
 
 #[derive(Debug, Default)]
@@ -43,6 +80,42 @@ struct Inner {
     /// Soonest first. A session may stand here several times; only a time that is not later than
     /// its true expiry counts, and a due entry is armed again if the session lives on.
     due: BinaryHeap<Reverse<(Time, SessionId)>>,
+    shares: BTreeMap<Option<u32>, Share>,
+}
+
+impl Inner {
+    /// The oldest expendable session of a tenant.
+    fn expendable(&mut self, tenant: Option<u32>) -> Option<SessionId> {
+        let share = self.shares.get_mut(&tenant)?;
+        while let Some(id) = share.expendable.pop_front() {
+            let session = self.slab.get(id.index as usize).filter(|s| s.id == id);
+            if session.is_some_and(|s| s.progress.timer_state().is_expendable()) {
+                return Some(id);
+            }
+        }
+        None
+    }
+
+    fn enlist(&mut self, tenant: Option<u32>, id: SessionId) {
+        let share = self.shares.entry(tenant).or_default();
+        share.expendable.push_back(id);
+        // Sessions that were established or ended meanwhile have left their places behind.
+        if share.expendable.len() > 2 * share.sessions + 64 {
+            let slab = &self.slab;
+            share.expendable.retain(|id| {
+                let session = slab.get(id.index as usize).filter(|s| s.id == *id);
+                session.is_some_and(|s| s.progress.timer_state().is_expendable())
+            });
+        }
+    }
+
+    fn take(&mut self, index: usize) -> Session {
+        let session = self.slab.remove(index);
+        if let Some(share) = self.shares.get_mut(&session.tenant) {
+            share.sessions = share.sessions.saturating_sub(1);
+        }
+        session
+    }
 }
 
 /// All sessions of a lab.
@@ -87,21 +160,36 @@ impl Sessions {
         all
     }
 
+    /// Whether a session of `tenant` fits, and in whose place. Of several tenants the one with most
+    /// sessions gives way.
+    #[must_use]
+    pub fn room(&self, tenant: Option<u32>, timers: &TimerSettings) -> Room {
+        let mut inner = self.lock();
+        let own = inner.shares.get(&tenant).map_or(0, |s| s.sessions);
+        if tenant.is_some() && own >= timers.max_tenant_sessions {
+            return inner.expendable(tenant).map_or(Room::ShareUsed, Room::InPlaceOf);
+        }
+        if inner.slab.len() < timers.max_sessions {
+            return Room::Free;
+        }
+        let mut tenants: Vec<(usize, Option<u32>)> =
+            inner.shares.iter().map(|(tenant, s)| (s.sessions, *tenant)).collect();
+        tenants.sort_unstable_by(|a, b| b.cmp(a));
+        tenants
+            .into_iter()
+            .find_map(|(_, tenant)| inner.expendable(tenant))
+            .map_or(Room::Full, Room::InPlaceOf)
+    }
+
     /// Enters a session. Its records' reply tuples go in first, then the forward ones, so that no
     /// packet can find half of it; on a conflict everything is withdrawn.
     ///
     /// # Errors
-    /// [`CommitError::Conflict`] if a tuple is taken, [`CommitError::Full`] at the limit.
-    pub fn insert(
-        &self,
-        records: Records,
-        initiating: Tuple,
-        terminating: Tuple,
-        timers: &TimerSettings,
-        now: Time,
-    ) -> Result<SessionId, CommitError> {
+    /// [`CommitError::Conflict`] if a tuple is taken, [`CommitError::Full`] if it has too many records.
+    pub fn insert(&self, new: NewSession, now: Time) -> Result<SessionId, CommitError> {
+        let NewSession { records, initiating, terminating, tenant } = new;
         let mut inner = self.lock();
-        if inner.slab.len() >= timers.max_sessions || records.len() > MAX_RECORDS {
+        if records.len() > MAX_RECORDS {
             return Err(CommitError::Full);
         }
         inner.serial += 1;
@@ -114,6 +202,7 @@ impl Sessions {
             id,
             created: now,
             last_seen: now,
+            tenant,
             initiating,
             terminating,
             progress: Progress::new(initiating.protocol),
@@ -121,6 +210,8 @@ impl Sessions {
             traffic: [Traffic::default(); 2],
             cached: [None; 2],
         });
+        inner.shares.entry(tenant).or_default().sessions += 1;
+        inner.enlist(tenant, id);
         Ok(id)
     }
 
@@ -128,7 +219,12 @@ impl Sessions {
     ///
     /// # Errors
     /// As [`Sessions::insert`]; also a conflict if the session has gone.
-    pub fn extend(&self, id: SessionId, records: &Records) -> Result<(), CommitError> {
+    pub fn extend(
+        &self,
+        id: SessionId,
+        records: &Records,
+        timers: &TimerSettings,
+    ) -> Result<(), CommitError> {
         let mut inner = self.lock();
         let Some(session) = inner.slab.get_mut(id.index as usize).filter(|s| s.id == id) else {
             return Err(CommitError::Conflict);
@@ -138,6 +234,9 @@ impl Sessions {
         }
         self.link(id, records)?;
         session.records.extend(records.iter().copied());
+        // A new record may be the first to expire.
+        let due = session.due(timers);
+        inner.due.push(Reverse((due, id)));
         Ok(())
     }
 
@@ -148,18 +247,22 @@ impl Sessions {
             .chain(records.iter().map(|r| ((r.node, r.before), Direction::Forward)));
         let mut done: Vec<(Node, Tuple)> = Vec::with_capacity(records.len() * 2);
         for (key, direction) in keys {
-            match self.index.entry(key) {
+            // The entry holds its shard locked: it must be gone before anything is withdrawn.
+            let entered = match self.index.entry(key) {
                 Entry::Vacant(v) => {
                     v.insert(Found { session: id, direction });
-                    done.push(key);
+                    true
                 }
-                Entry::Occupied(_) => {
-                    for key in done {
-                        self.index.remove(&key);
-                    }
-                    return Err(CommitError::Conflict);
-                }
+                Entry::Occupied(_) => false,
+            };
+            if entered {
+                done.push(key);
+                continue;
             }
+            for key in done {
+                self.index.remove(&key);
+            }
+            return Err(CommitError::Conflict);
         }
         Ok(())
     }
@@ -178,8 +281,13 @@ impl Sessions {
         };
         let fresh = session.traffic == [Traffic::default(); 2];
         let before = session.due(timers);
+        let was_expendable = session.progress.timer_state().is_expendable();
         session.observe(o);
         let due = session.due(timers);
+        let tenant = session.tenant;
+        if !was_expendable && session.progress.timer_state().is_expendable() {
+            inner.enlist(tenant, id);
+        }
         // A later expiry is noticed when the earlier one comes due.
         if fresh || due < before {
             inner.due.push(Reverse((due, id)));
@@ -250,7 +358,7 @@ impl Sessions {
             live
         });
         if session.records.is_empty() {
-            inner.slab.remove(id.index as usize);
+            inner.take(id.index as usize);
         } else {
             let due = session.due(timers);
             inner.due.push(Reverse((due, id)));
@@ -262,7 +370,7 @@ impl Sessions {
     pub fn remove(&self, id: SessionId) -> Option<Session> {
         let mut inner = self.lock();
         inner.slab.get(id.index as usize).filter(|s| s.id == id)?;
-        let session = inner.slab.remove(id.index as usize);
+        let session = inner.take(id.index as usize);
         for record in &session.records {
             self.unlink(id, record);
         }

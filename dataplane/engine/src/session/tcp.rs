@@ -31,6 +31,12 @@ impl Segment {
         }
     }
 
+    /// Whether it changes nothing but how far its sender is.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.flags & (SYN | FIN | RST) == 0 && self.flags & ACK != 0
+    }
+
     /// Takes a later segment of the same sender into account.
     pub fn extend(&mut self, later: Segment) {
         if is_after(later.end, self.end) {

@@ -41,13 +41,11 @@ pub enum TimerState {
     UdpMultiple,
     /// Query, answered or not.
     IcmpFirst,
-    /// An error came back about it.
-    IcmpError,
 }
 
 impl TimerState {
     /// All states, in the order of the published table.
-    pub const ALL: [TimerState; 11] = [
+    pub const ALL: [TimerState; 10] = [
         TimerState::TcpFirst,
         TimerState::TcpOpening,
         TimerState::TcpEstablished,
@@ -58,8 +56,16 @@ impl TimerState {
         TimerState::UdpSingle,
         TimerState::UdpMultiple,
         TimerState::IcmpFirst,
-        TimerState::IcmpError,
     ];
+}
+
+impl TimerState {
+    /// Whether a session in this state makes room for a new one when the table is full: nobody has
+    /// answered yet, or the connection is ending. An established session never does.
+    #[must_use]
+    pub fn is_expendable(self) -> bool {
+        !matches!(self, TimerState::TcpEstablished | TimerState::UdpMultiple)
+    }
 }
 
 impl fmt::Display for TimerState {
@@ -75,7 +81,6 @@ impl fmt::Display for TimerState {
             TimerState::UdpSingle => "udp-single",
             TimerState::UdpMultiple => "udp-multiple",
             TimerState::IcmpFirst => "icmp-first",
-            TimerState::IcmpError => "icmp-error",
         })
     }
 }
@@ -95,8 +100,11 @@ pub enum TimerProfile {
 pub struct TimerSettings {
     /// Which timers.
     pub profile: TimerProfile,
-    /// Most sessions at a time; a new one beyond that is dropped.
+    /// Most sessions at a time. Beyond it a new one takes the place of one that is expendable
+    /// ([`TimerState::is_expendable`]), or is dropped.
     pub max_sessions: usize,
+    /// Most sessions at a time of one tenant (a namespace).
+    pub max_tenant_sessions: usize,
     /// A learned station is forgotten after this long without a frame from it.
     pub mac_age: Duration,
     /// A resolved neighbour is asked again after this long.
@@ -108,6 +116,7 @@ impl Default for TimerSettings {
         TimerSettings {
             profile: TimerProfile::Nsx,
             max_sessions: 4_194_304,
+            max_tenant_sessions: 1_048_576,
             mac_age: Duration::from_secs(300),
             neighbor_age: Duration::from_secs(1200),
         }
@@ -126,7 +135,8 @@ impl TimerSettings {
 }
 
 /// Seconds; features.md 4, columns NSX DFW, NSX gateway FW, NSX LB. The load balancer's profiles
-/// name only idle and close times: half-open connections there follow the gateway.
+/// name only idle and close times: half-open connections there follow the gateway. NSX's "ICMP error
+/// reply" has no counterpart: an error neither refreshes nor ends a session (RFC 5508, REQ-10).
 fn nsx(class: TimerClass, state: TimerState) -> u64 {
     let (dfw, gateway, balancer) = match state {
         TimerState::TcpFirst => (120, 120, 120),
@@ -139,7 +149,6 @@ fn nsx(class: TimerClass, state: TimerState) -> u64 {
         TimerState::UdpSingle => (30, 30, 300),
         TimerState::UdpMultiple => (60, 30, 300),
         TimerState::IcmpFirst => (20, 6, 6),
-        TimerState::IcmpError => (10, 6, 6),
     };
     match class {
         TimerClass::Dfw => dfw,
@@ -159,6 +168,6 @@ fn rfc(state: TimerState) -> u64 {
         | TimerState::TcpFinWait
         | TimerState::TcpClosed => 240,
         TimerState::UdpFirst | TimerState::UdpSingle | TimerState::UdpMultiple => 300,
-        TimerState::IcmpFirst | TimerState::IcmpError => 60,
+        TimerState::IcmpFirst => 60,
     }
 }

@@ -102,7 +102,10 @@ impl<O: Observer> Walk<'_, O> {
         let node = Node::Gateway(id);
         let to_member = Tuple { dst: member.address, dst_port: member.port, ..tuple };
         let after = match &server.snat {
-            PoolSnat::Transparent => self.is_free(node, to_member).then_some(to_member),
+            PoolSnat::Transparent => {
+                let free = to_member.reversed() != tuple && self.is_free(node, to_member);
+                free.then_some(to_member)
+            }
             PoolSnat::Automap(addr) => self.allocate(&[node], Tuple { src: *addr, ..to_member }),
             PoolSnat::Pool(addrs) => addrs
                 .iter()
@@ -214,7 +217,11 @@ impl<O: Observer> Walk<'_, O> {
     /// free, else the first free one from a place that the seed and the flow choose. `None` if
     /// every port towards this destination is in use, or the protocol has none and is taken.
     pub(super) fn allocate(&self, nodes: &[Node], wanted: Tuple) -> Option<Tuple> {
-        let is_free = |tuple| nodes.iter().all(|node| self.is_free(*node, tuple));
+        // A reply that looks like the request could not be told from it.
+        let own = self.tuple();
+        let is_free = |tuple: Tuple| {
+            Some(tuple.reversed()) != own && nodes.iter().all(|node| self.is_free(*node, tuple))
+        };
         if is_free(wanted) {
             return Some(wanted);
         }

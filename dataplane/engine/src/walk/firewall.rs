@@ -10,7 +10,7 @@ use crate::network::{Action, Port, PortId, Rule, Vnic};
 use crate::session::{Direction, RecordKind, RuleKey, StageRecord, TimerClass};
 use crate::trace::Observer;
 use crate::tuple::{Node, Tuple};
-use packet::{Icmp, IcmpErrorKind, Transport};
+use packet::{Icmp, IcmpErrorKind, IcmpMessage, Transport};
 
 impl<O: Observer> Walk<'_, O> {
     pub(super) fn firewall(
@@ -56,7 +56,7 @@ impl<O: Observer> Walk<'_, O> {
             node,
             before: tuple,
             after: tuple,
-            kind: RecordKind::Firewall { rule, ingress, judged: tuple },
+            kind: RecordKind::Firewall { rule, ingress, judged: tuple, icmp },
             timers: TimerClass::Dfw,
         });
         self.note(stage, &port.name, || match rule {
@@ -77,6 +77,20 @@ impl<O: Observer> Walk<'_, O> {
             })
     }
 
+    /// Whether an ICMP query or reply is of the kind that its session began with: an identifier that
+    /// was allowed to echo may not ask for timestamps.
+    fn is_same_query(&self, began: Option<(u8, u8)>) -> bool {
+        let Some(Transport::Icmp(icmp)) = self.ip().map(|ip| ip.transport) else { return true };
+        let asked = match icmp.message {
+            IcmpMessage::Query { .. } => icmp.kind,
+            // Echo reply 0 answers 8, timestamp reply 14 answers 13, ICMPv6 129 answers 128.
+            IcmpMessage::Reply { .. } if icmp.kind == 0 => 8,
+            IcmpMessage::Reply { .. } => icmp.kind.wrapping_sub(1),
+            _ => return true,
+        };
+        began.is_none_or(|(kind, _)| kind == asked)
+    }
+
     fn judge_again(
         &mut self,
         stage: Stage,
@@ -85,12 +99,12 @@ impl<O: Observer> Walk<'_, O> {
         record: &StageRecord,
         direction: Direction,
     ) -> Stop<()> {
-        let RecordKind::Firewall { rule: before, ingress, judged } = record.kind else {
+        let RecordKind::Firewall { rule: before, ingress, judged, icmp } = record.kind else {
             return Ok(());
         };
-        // An ICMP query's type is the same for both families' echo; other queries are rare enough
-        // that a rule on their type is looked at only when the flow begins.
-        let icmp = judged.is_icmp().then(|| (if judged.src.is_v4() { 8 } else { 128 }, 0));
+        if !self.is_same_query(icmp) {
+            return Err(self.drop(stage, DropReason::NoSession, &port.name, None));
+        }
         let rule = judge(self.view.net, vnic, ingress, judged, icmp);
         if rule.is_some_and(|r| r.action != Action::Allow) {
             self.plan.kill = self.session_id();

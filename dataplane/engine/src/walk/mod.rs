@@ -23,7 +23,7 @@ use crate::drops::{Drop, DropReason, Stage};
 use crate::network::{InterfaceId, Network, Port, PortId, Router, RouterId, SegmentId, Tier};
 use crate::plan::{Outcome, Plan, Solicitation, Verdict};
 use crate::session::{
-    Direction, Progress, RuleKey, Segment, Session, SessionId, Sessions, StageRecord,
+    Direction, Progress, RecordKind, RuleKey, Segment, Session, SessionId, Sessions, StageRecord,
     legal_tcp_flags,
 };
 use crate::tables::Tables;
@@ -145,6 +145,7 @@ impl<'a, O: Observer> Walk<'a, O> {
             mtu: self.mtu,
             plan: self.plan,
             hold: self.hold,
+            generation: 0,
             cacheable,
         }
     }
@@ -347,6 +348,15 @@ impl<'a, O: Observer> Walk<'a, O> {
             self.plan.replaces.push(found.session);
             return Ok(None);
         }
+        // A translation that was made anew just now leads to the tuple of one that is forgotten: what
+        // other stages still remember is that one's, not this connection's.
+        let anew = known.is_none()
+            && self.plan.records.iter().any(|r| r.before != r.after)
+            && !self.is_icmp_error();
+        if anew {
+            self.plan.replaces.push(found.session);
+            return Ok(None);
+        }
         if known.is_some_and(|id| id != found.session) {
             return Err(self.drop(stage, DropReason::SessionConflict, object, None));
         }
@@ -358,8 +368,30 @@ impl<'a, O: Observer> Walk<'a, O> {
                 }
         });
         let record = record.copied();
+        if record.is_some_and(|r| self.has_moved(&session, &r)) {
+            self.plan.replaces.push(found.session);
+            return Ok(None);
+        }
         self.session = Some((session, found.direction));
         Ok(record.map(|r| (r, found.direction)))
+    }
+
+    /// Whether datagrams to a service must choose again, because the member they went to has left it.
+    /// A connection stays with its member until it ends.
+    fn has_moved(&self, session: &Session, record: &StageRecord) -> bool {
+        let RecordKind::Balancer { server, port, .. } = record.kind else { return false };
+        let net = self.view.net;
+        let servers = match record.node {
+            Node::Gateway(router) => net.router(router).map(|r| &r.balancer),
+            _ => Some(&net.distributed_balancer),
+        };
+        let stays = servers
+            .and_then(|s| s.lookup(server, record.before.protocol, port))
+            .is_some_and(|(_, server)| {
+                let member = (record.after.dst, record.after.dst_port);
+                server.members.iter().any(|m| (m.address, m.port) == member)
+            });
+        !stays && !self.is_icmp_error() && !matches!(session.progress, Progress::Tcp(_))
     }
 
     /// Rewrites the packet as a record says. An ICMP error follows the flow of the packet it quotes:

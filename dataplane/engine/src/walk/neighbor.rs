@@ -96,7 +96,7 @@ impl<O: Observer> Walk<'_, O> {
 
     /// Who asks a router for its address will be answered, and sent packets: the router learns it.
     fn learn_neighbor(&mut self, segment: &Segment, sender: Addr, mac: Mac, target: Addr) {
-        if segment.neighbors.contains_key(&sender) {
+        if mac.is_group() || mac == Mac::ZERO || segment.neighbors.contains_key(&sender) {
             return;
         }
         for (router, interface, _, config) in gateways(self.view.net, segment) {
@@ -112,7 +112,7 @@ impl<O: Observer> Walk<'_, O> {
     /// Routers that know `address`, or are asking for it, take its MAC over. Stations of the segment
     /// are never overwritten.
     fn update_neighbors(&mut self, segment: &Segment, address: Addr, mac: Mac) {
-        if segment.neighbors.contains_key(&address) {
+        if mac.is_group() || mac == Mac::ZERO || segment.neighbors.contains_key(&address) {
             return;
         }
         for (router, interface, _, _) in gateways(self.view.net, segment) {

@@ -40,13 +40,10 @@ impl<O: Observer> Walk<'_, O> {
             self.legal_flags(nat_stage(router), &router.name)?;
         }
         let known = self.known_flow(id, router)?;
-        let owned = known || self.server_balancer(id, router)?;
+        let owned = known.is_some() || self.server_balancer(id, router)?;
         let Some(dst) = self.ip().map(|ip| ip.dst) else {
             return Err(self.drop(stage, DropReason::NonIp, &router.name, None));
         };
-        if router.owns(dst) {
-            return Err(self.local(router));
-        }
         if !owned && entry.side == Side::Uplink && router.private.iter().any(|p| p.contains(dst)) {
             return Err(self.drop(
                 nat_stage(router),
@@ -55,13 +52,19 @@ impl<O: Observer> Walk<'_, O> {
                 None,
             ));
         }
+        if router.owns(dst) {
+            return Err(self.local(router));
+        }
         self.time_to_live(stage, router, entry)?;
         let hop = self.lookup(stage, router, entry)?;
         let Some(exit) = router.interface(hop.interface) else {
             return Err(self.drop(stage, DropReason::NoRoute, &router.name, None));
         };
-        if exit.side == Side::Uplink && !owned {
-            self.source_nat(id, router)?;
+        if exit.side == Side::Uplink {
+            if !owned {
+                self.source_nat(id, router)?;
+            }
+            self.keeps_private(router, known.as_ref())?;
         }
         self.fits(stage, router, entry, exit)?;
         match exit.attachment {
@@ -75,12 +78,14 @@ impl<O: Observer> Walk<'_, O> {
         let Some(ip) = self.ip() else {
             return Err(self.drop(stage, DropReason::NonIp, &router.name, None));
         };
-        let (src, dst, options) = (ip.src, ip.dst, ip.options);
+        // A fragment header is no option: the fragments were judged by their first one.
+        let options = ip.options && (ip.is_v4() || ip.fragment.is_none());
+        let (src, dst) = (ip.src, ip.dst);
         let martian_source = src.is_unspecified()
             || src.is_loopback()
             || src.is_multicast()
             || src == Addr::BROADCAST_V4
-            || (src.is_v4() && src.low32() >> 28 == 0xf)
+            || (src.is_v4() && (src.low32() >> 28 == 0xf || src.low32() >> 24 == 0))
             || entry.addresses.iter().any(|(a, _)| *a == src);
         let martian_destination = dst.is_unspecified()
             || dst.is_loopback()
@@ -89,6 +94,10 @@ impl<O: Observer> Walk<'_, O> {
             || (dst.is_v4() && dst.low32() >> 24 == 0);
         let link_local = (src.is_link_local() || dst.is_link_local()) && !router.owns(dst);
         if martian_source || martian_destination || src == dst || link_local {
+            return Err(self.drop(stage, DropReason::Martian, &router.name, None));
+        }
+        if !self.is_stateful() {
+            // Neighbour discovery is the link's business and was never meant to be routed.
             return Err(self.drop(stage, DropReason::Martian, &router.name, None));
         }
         if options {
@@ -116,16 +125,29 @@ impl<O: Observer> Walk<'_, O> {
     }
 
     /// Follows what the gateway remembers of the packet's flow.
-    fn known_flow(&mut self, id: RouterId, router: &Router) -> Stop<bool> {
+    fn known_flow(&mut self, id: RouterId, router: &Router) -> Stop<Option<StageRecord>> {
         let stage = nat_stage(router);
         let Some((record, direction)) = self.recall(stage, &router.name, Node::Gateway(id))? else {
-            return Ok(false);
+            return Ok(None);
         };
         self.follow(&record, direction);
         self.note(stage, &router.name, || {
             format!("known session: {} became {}", record.before, record.after)
         });
-        Ok(true)
+        Ok(Some(record))
+    }
+
+    /// An ICMP error has a source of its own, which its flow's translation does not reach: a private
+    /// one stays inside, unless the flow itself goes out untranslated.
+    fn keeps_private(&mut self, router: &Router, known: Option<&StageRecord>) -> Stop<()> {
+        let untranslated = known.is_some_and(|r| r.before == r.after);
+        let leaks = self.is_icmp_error()
+            && !untranslated
+            && self.ip().is_some_and(|ip| router.private.iter().any(|p| p.contains(ip.src)));
+        if leaks {
+            return Err(self.drop(nat_stage(router), DropReason::NoNatRule, &router.name, None));
+        }
+        Ok(())
     }
 
     /// The packet is for the router itself, or for an address that it translates.

@@ -1,6 +1,7 @@
 //! Switching in a segment.
 
 use super::{Place, Stop, Walk};
+use crate::cache::wire_len;
 use crate::drops::{Drop, DropReason, Stage};
 use crate::network::{PortId, Segment, SegmentId};
 use crate::plan::{Learned, Verdict};
@@ -14,6 +15,13 @@ impl<O: Observer> Walk<'_, O> {
         let Some(segment) = net.segment(id) else {
             return Err(self.drop(Stage::Segment, DropReason::UnknownPort, "segment", None));
         };
+        let own = self.headers.src_mac;
+        let is_gateways = segment.gateways.iter().any(|(r, i)| {
+            net.router(*r).and_then(|r| r.interface(*i)).is_some_and(|i| i.mac == own)
+        });
+        if is_gateways {
+            return Err(self.drop(Stage::Segment, DropReason::BadSourceMac, &segment.name, None));
+        }
         if segment.learning && !segment.stations.contains_key(&self.headers.src_mac) {
             self.plan.learned =
                 Some(Learned { segment: id, mac: self.headers.src_mac, port: self.ingress });
@@ -71,6 +79,20 @@ impl<O: Observer> Walk<'_, O> {
         let mut refused = Vec::new();
         for id in segment.ports.iter().copied().filter(|id| *id != self.ingress) {
             let Some(port) = net.port(id) else { continue };
+            let too_large = self
+                .headers
+                .ip()
+                .is_some_and(|ip| wire_len(self.frame, &self.headers, ip) > port.mtu);
+            if too_large && self.fragment_to.is_none_or(|to| to > port.mtu) {
+                refused.push(Drop {
+                    stage: Stage::Port,
+                    reason: DropReason::FragmentationNeeded,
+                    object: port.name.clone(),
+                    rule: None,
+                    parse: None,
+                });
+                continue;
+            }
             match port.vnic.as_ref().and_then(|vnic| self.refuses_copy(vnic)) {
                 None => ports.push(id),
                 Some(rule) => refused.push(Drop {

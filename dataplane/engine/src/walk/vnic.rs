@@ -20,6 +20,7 @@ const DHCP_SERVER_PORT: u16 = 67;
 
 impl<O: Observer> Walk<'_, O> {
     pub(super) fn from_vnic(&mut self, port: &Port, vnic: &Vnic) -> Stop<()> {
+        self.plan.tenant = Some(vnic.tenant);
         self.segment_security(port)?;
         if vnic.spoof_guard {
             self.spoof_guard(port, vnic)?;
@@ -28,11 +29,16 @@ impl<O: Observer> Walk<'_, O> {
             return Ok(());
         }
         self.legal_flags(Stage::Vnic, &port.name)?;
+        if self.ip().is_some_and(|ip| ip.src == ip.dst) {
+            // Land: its reply would look like itself.
+            return Err(self.drop(Stage::Vnic, DropReason::Martian, &port.name, None));
+        }
         self.distributed_balancer(self.ingress, port, vnic)?;
         self.firewall(self.ingress, port, vnic, false)
     }
 
     pub(super) fn to_vnic(&mut self, id: PortId, port: &Port, vnic: &Vnic) -> Stop<()> {
+        self.plan.tenant = self.plan.tenant.or(Some(vnic.tenant));
         if !self.is_stateful() {
             return Ok(());
         }

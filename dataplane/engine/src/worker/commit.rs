@@ -4,7 +4,9 @@ use super::Worker;
 use crate::cache::wire_packets;
 use crate::network::{Network, PortId};
 use crate::plan::{Outcome, Plan, Resolved, Verdict};
-use crate::session::{CommitError, Direction, Observation, Records, Segment, SessionId};
+use crate::session::{
+    CommitError, Direction, NewSession, Observation, Records, Room, Segment, SessionId,
+};
 use crate::tables::{MAX_AFFINITY, MAX_NEIGHBORS, Neighbor};
 use packet::{Frame, Headers, Time};
 use std::time::Duration;
@@ -31,7 +33,7 @@ impl Worker {
         now: Time,
     ) -> Result<Option<Committed>, CommitError> {
         let plan = &outcome.plan;
-        let session = if matches!(outcome.verdict, Verdict::Deliver(_)) {
+        let session = if matches!(outcome.verdict, Verdict::Deliver(_) | Verdict::Flood { .. }) {
             self.commit_session(net, plan, now)?
         } else {
             None
@@ -118,7 +120,7 @@ impl Worker {
                     Direction::Forward => plan.records.clone(),
                     Direction::Reply => plan.records.iter().map(|r| r.flipped()).collect(),
                 };
-                self.sessions.extend(id, &records)?;
+                self.sessions.extend(id, &records, &net.timers)?;
             }
             return Ok(Some((id, direction, !plan.records.is_empty())));
         }
@@ -128,13 +130,18 @@ impl Worker {
         let (Some(initiating), Some(terminating)) = (plan.initiating, plan.terminating) else {
             return Ok(None);
         };
-        let id = self.sessions.insert(
-            plan.records.clone(),
-            initiating,
-            terminating,
-            &net.timers,
-            now,
-        )?;
+        match self.sessions.room(plan.tenant, &net.timers) {
+            Room::Free => {}
+            Room::InPlaceOf(expendable) => {
+                self.tables.evicted += 1;
+                self.end(expendable);
+            }
+            Room::ShareUsed => return Err(CommitError::ShareUsed),
+            Room::Full => return Err(CommitError::Full),
+        }
+        let records = plan.records.clone();
+        let new = NewSession { records, initiating, terminating, tenant: plan.tenant };
+        let id = self.sessions.insert(new, now)?;
         Ok(Some((id, Direction::Forward, true)))
     }
 
@@ -202,7 +209,7 @@ impl Worker {
                 }
             }
             None if !update_only && !full => {
-                self.tables.neighbors.insert(key, Neighbor::Resolved { mac, until });
+                self.tables.set_neighbor(key, Neighbor::Resolved { mac, until });
             }
             None => {}
         }

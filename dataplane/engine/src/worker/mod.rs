@@ -27,7 +27,7 @@ use crate::tables::{Accounting, DropKey, Held, Hit, PortTraffic, Tables};
 use crate::trace::{Nobody, Recorder, Step};
 use crate::walk::{View, Walk};
 use packet::{
-    EmbeddedRewrite, Frame, Headers, Rewrite, Time, fragment_ipv4, parse, tcp_flags,
+    ChecksumState, EmbeddedRewrite, Frame, Headers, Rewrite, Time, fragment_ipv4, parse, tcp_flags,
     verify_transport,
 };
 use std::collections::BTreeMap;
@@ -217,9 +217,7 @@ impl Worker {
         tx: &mut Vec<(PortId, Frame)>,
     ) {
         let bytes = frame.bytes.len() as u64;
-        if walked.ip().is_some_and(|ip| ip.embedded().is_some())
-            && !verify_transport(&frame.bytes, &walked)
-        {
+        if is_forged_error(&frame, &walked) {
             self.drop_at(net, port, DropReason::IcmpChecksum, Stage::Port, bytes, now);
             return;
         }
@@ -235,18 +233,25 @@ impl Worker {
             if self.is_behind(&walked, &outcome) {
                 continue;
             }
+            let generation = self.generation;
             match self.commit(net, port, &frame, &walked, &outcome, now) {
                 Ok(session) => {
                     if let Some(recorded) = &mut self.recorded {
                         let steps = recorder.steps;
                         recorded.push(Recorded { time: now, port, frame: frame.clone(), steps });
                     }
+                    // What this very packet taught may change what its walk looked up: an action
+                    // is as old as its walk.
+                    let outcome = Outcome { generation, ..outcome };
                     self.finish(net, port, frame, walked, outcome, session, now, tx);
                     return;
                 }
                 Err(CommitError::Conflict) => {}
-                Err(CommitError::Full) => {
-                    let reason = DropReason::SessionTableFull;
+                Err(full) => {
+                    let reason = match full {
+                        CommitError::ShareUsed => DropReason::SessionShare,
+                        _ => DropReason::SessionTableFull,
+                    };
                     self.drop_at(net, port, reason, Stage::Session, bytes, now);
                     return;
                 }
@@ -303,8 +308,14 @@ impl Worker {
                     self.tables.count_drop(drop, bytes, now);
                 }
                 Rewrite::between(&walked, &outcome.headers).apply(&mut frame, &headers);
+                if let Some(quote) = EmbeddedRewrite::between(&walked, &outcome.headers) {
+                    quote.apply(&mut frame, &headers);
+                }
                 for out in ports {
-                    self.send(*out, frame.clone(), tx);
+                    match outcome.fragment_to {
+                        None => self.send(*out, frame.clone(), tx),
+                        Some(mtu) => self.send_fragments(net, *out, &frame, mtu, now, tx),
+                    }
                 }
             }
             Verdict::Drop(drop) => self.tables.count_drop(drop, bytes, now),
@@ -379,7 +390,7 @@ impl Worker {
         };
         let tcp =
             headers.ip().filter(|_| session.is_some()).and_then(|ip| ip.tcp()).map(Segment::of);
-        if session.as_ref().is_some_and(|s| !s.steady) {
+        if session.as_ref().is_some_and(|s| !s.steady) || tcp.is_some_and(|t| !t.is_plain()) {
             return;
         }
         let session = session.map(|s| (s.id, s.direction));
@@ -390,12 +401,13 @@ impl Worker {
         }
         let entry = CacheEntry {
             epoch: net.epoch,
-            generation: self.generation,
+            generation: outcome.generation,
             src_mac: headers.src_mac,
             mtu: outcome.mtu,
             tcp,
             rewrite,
             out,
+            serial: 0,
             session,
             learned: outcome.plan.learned.map(|l| l.segment),
             unreported: Traffic::default(),
@@ -488,9 +500,10 @@ impl Worker {
         self.tables.ports.entry(port).or_default().rx.add(packets, bytes);
         self.tables.ports.entry(entry.out).or_default().tx.add(packets, bytes);
         if let Some(segment) = entry.learned
-            && self.tables.learn(segment, entry.src_mac, port, entry.last_seen)
+            && let Some(s) = self.tables.stations.get_mut(&(segment, entry.src_mac))
+            && s.port == port
         {
-            self.generation += 1;
+            s.last_seen = s.last_seen.max(entry.last_seen);
         }
         let Some((id, direction)) = entry.session else {
             return;
@@ -565,9 +578,24 @@ impl Worker {
         self.recorded.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
+    /// Sessions that were ended early, to make room for new ones.
+    #[must_use]
+    pub fn evicted(&self) -> u64 {
+        self.tables.evicted
+    }
+
     /// Cached actions, both families.
     #[must_use]
     pub fn cached(&self) -> usize {
         self.cache4.len() + self.cache6.len()
     }
+}
+
+/// Whether the frame is an ICMP error whose checksum is wrong: it is dropped in silence (RFC 5508,
+/// REQ-3), because translating it would make it right. One that the sender's kernel left to the port
+/// to finish is not.
+fn is_forged_error(frame: &Frame, headers: &Headers) -> bool {
+    !matches!(frame.checksum, ChecksumState::Partial { .. })
+        && headers.ip().is_some_and(|ip| ip.embedded().is_some())
+        && !verify_transport(&frame.bytes, headers)
 }

@@ -43,7 +43,7 @@ impl Worker {
     }
 
     fn next_station(&self, net: &Network) -> Option<Time> {
-        self.tables.stations.values().map(|s| s.last_seen).min().map(|t| t + net.timers.mac_age)
+        self.tables.next_station(net.timers.mac_age)
     }
 
     /// A session's timer came due: what the cache knows of it counts first.
@@ -57,16 +57,10 @@ impl Worker {
     }
 
     fn advance_neighbors(&mut self, net: &Network, now: Time, tx: &mut Vec<(PortId, Frame)>) {
-        let due: Vec<NeighborKey> = self
-            .tables
-            .neighbors
-            .iter()
-            .filter(|(_, n)| match n {
-                Neighbor::Pending { next, .. } => *next <= now,
-                Neighbor::Resolved { until, .. } => *until <= now,
-            })
-            .map(|(k, _)| *k)
-            .collect();
+        let due = self.tables.due_neighbors(now);
+        if due.is_empty() && self.tables.next_neighbor().is_none_or(|at| at > now) {
+            return;
+        }
         for key in due {
             match self.tables.neighbors.get_mut(&key) {
                 Some(Neighbor::Pending { requests, next, .. }) if *requests < NEIGHBOR_REQUESTS => {
@@ -84,6 +78,7 @@ impl Worker {
                 None => {}
             }
         }
+        self.tables.rearm_neighbors();
     }
 
     fn give_up(
@@ -144,7 +139,7 @@ impl Worker {
             return;
         }
         self.tables.accounting.held += 1;
-        self.tables.neighbors.insert(
+        self.tables.set_neighbor(
             key,
             Neighbor::Pending {
                 requests: 1,

@@ -1,6 +1,6 @@
 //! Tracing: a walk that is watched and not committed.
 
-use super::Worker;
+use super::{Worker, is_forged_error};
 use crate::drops::{Drop, DropReason, Stage};
 use crate::network::{Network, PortId};
 use crate::plan::Verdict;
@@ -39,35 +39,21 @@ impl Worker {
     pub fn trace(&mut self, net: &Network, port: PortId, frame: &Frame, now: Time) -> Trace {
         self.collect();
         let object = || net.port(port).map_or_else(|| "port".to_owned(), |p| p.name.clone());
+        let refused = |stage, reason, parse| Trace {
+            steps: Vec::new(),
+            end: TraceEnd::Dropped(Drop { stage, reason, object: object(), rule: None, parse }),
+            answer: None,
+        };
         let headers = match parse(&frame.bytes) {
             Ok(headers) => headers,
-            Err(error) => {
-                return Trace {
-                    steps: Vec::new(),
-                    end: TraceEnd::Dropped(Drop {
-                        stage: Stage::Port,
-                        reason: DropReason::Malformed,
-                        object: object(),
-                        rule: None,
-                        parse: Some(error),
-                    }),
-                    answer: None,
-                };
-            }
+            Err(error) => return refused(Stage::Port, DropReason::Malformed, Some(error)),
         };
         let Some(walked) = self.peek(port, headers) else {
-            return Trace {
-                steps: Vec::new(),
-                end: TraceEnd::Dropped(Drop {
-                    stage: Stage::Port,
-                    reason: DropReason::Fragment,
-                    object: object(),
-                    rule: None,
-                    parse: None,
-                }),
-                answer: None,
-            };
+            return refused(Stage::Port, DropReason::Fragment, None);
         };
+        if is_forged_error(frame, &walked) {
+            return refused(Stage::Port, DropReason::IcmpChecksum, None);
+        }
         let mut recorder = Recorder::default();
         let view = View { net, sessions: &self.sessions, tables: &self.tables, now };
         let outcome = Walk::new(view, port, frame, walked, &mut recorder).run();
