@@ -1,6 +1,6 @@
 //! Messages to the user: what is wrong, where, and what to do.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 use crate::node::{Fault, Node};
@@ -34,27 +34,50 @@ pub struct Diagnostic {
 }
 
 impl fmt::Display for Diagnostic {
-    /// `file:line: Kind ns/name: message; help`.
+    /// `file:line: Kind ns/name: message; help`, in one line: what is quoted from a file, and a file's name, cannot move the
+    /// cursor or colour the terminal.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.file)?;
+        printable(&self.file, f)?;
         if self.line > 0 {
             write!(f, ":{}", self.line)?;
         }
         f.write_str(": ")?;
         if let Some(object) = &self.object {
-            write!(f, "{object}: ")?;
+            printable(object, f)?;
+            f.write_str(": ")?;
         }
-        f.write_str(&self.message)?;
+        printable(&self.message, f)?;
         match &self.help {
-            Some(help) => write!(f, "; {help}"),
+            Some(help) => {
+                f.write_str("; ")?;
+                printable(help, f)
+            }
             None => Ok(()),
         }
     }
 }
 
+/// Writes `text` with U+FFFD for every control character.
+fn printable(text: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    text.chars().try_for_each(|c| {
+        f.write_char(if c.is_control() { char::REPLACEMENT_CHARACTER } else { c })
+    })
+}
+
 /// The most errors that are told. With more, whatever looks for them may stop: what is looked at is then hostile,
 /// or hopeless.
 const MAX_MESSAGES: usize = 200;
+
+/// The longest message, octets: a value of megabytes that is no network is quoted by the fault of its type.
+const MAX_MESSAGE: usize = 600;
+
+/// Cuts a message that quotes too much.
+fn shorten(message: &mut String) {
+    if message.len() > MAX_MESSAGE {
+        message.truncate(message.floor_char_boundary(MAX_MESSAGE));
+        message.push('…');
+    }
+}
 
 /// Messages as they come up.
 #[derive(Debug, Default)]
@@ -65,7 +88,8 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    pub fn push(&mut self, diagnostic: Diagnostic) {
+    pub fn push(&mut self, mut diagnostic: Diagnostic) {
+        shorten(&mut diagnostic.message);
         let list = match diagnostic.severity {
             Severity::Error => &mut self.errors,
             Severity::Notice => &mut self.notices,

@@ -300,6 +300,9 @@ impl Loader {
         if kind.ends_with("List") && document.get("items").is_some() {
             return self.list(file, &kind, &api_version, &mut document);
         }
+        if kind == kubernetes::GUEST_CLUSTER && api_version == kubernetes::GUEST_CLUSTER_VERSION {
+            return self.guest_cluster(file, &document);
+        }
         match kubernetes::EMULATED.iter().find(|(name, _)| *name == kind) {
             Some((kind, version)) if *version == api_version => {
                 self.kubernetes_object(file, kind, document);
@@ -368,6 +371,22 @@ impl Loader {
         }
         self.seen.insert((kind, meta.key()), meta.source.clone());
         true
+    }
+
+    /// A guest cluster: checked, counted and skipped.
+    fn guest_cluster(&mut self, file: &Arc<str>, document: &Node) {
+        let mut subject = self.subject(file);
+        subject.object = Some(described(kubernetes::GUEST_CLUSTER, document));
+        let Some(guest) = kubernetes::guest_cluster(&mut subject, document) else {
+            return;
+        };
+        subject.notice(
+            document,
+            format!("skipped: guest clusters ({}) are not emulated yet", guest.version),
+        );
+        if self.first(file, document, kubernetes::GUEST_CLUSTER, &guest.meta) {
+            self.definitions.guest_clusters.insert(guest.meta.key(), guest);
+        }
     }
 
     fn kubernetes_object(&mut self, file: &Arc<str>, kind: &'static str, document: Node) {
@@ -509,7 +528,10 @@ fn described(kind: &str, document: &Node) -> String {
     match (text("namespace"), text("name")) {
         (Some(namespace), Some(name)) => format!("{kind} {namespace}/{name}"),
         (None, Some(name)) if is_ours || kind == "Namespace" => format!("{kind} {name}"),
-        (None, Some(name)) if kubernetes::EMULATED.iter().any(|(k, _)| *k == kind) => {
+        (None, Some(name))
+            if kind == kubernetes::GUEST_CLUSTER
+                || kubernetes::EMULATED.iter().any(|(k, _)| *k == kind) =>
+        {
             format!("{kind} default/{name}")
         }
         (None, Some(name)) => format!("{kind} {name}"),

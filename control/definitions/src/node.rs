@@ -439,8 +439,23 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'de, '_> {
         visitor.visit_unit()
     }
 
+    /// YAML 1.1's words for true and false count where a boolean is wanted.
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        let word = match &self.node.value {
+            Value::Text(text) => text.to_ascii_lowercase(),
+            _ => String::new(),
+        };
+        let value = match word.as_str() {
+            "y" | "yes" | "on" => true,
+            "n" | "no" | "off" => false,
+            _ => return self.deserialize_any(visitor),
+        };
+        let node = self.node;
+        visitor.visit_bool(value).map_err(|fault: Fault| fault.or_at(node.line, node.column))
+    }
+
     serde::forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char bytes byte_buf unit unit_struct seq tuple
+        i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char bytes byte_buf unit unit_struct seq tuple
         tuple_struct map identifier
     }
 }

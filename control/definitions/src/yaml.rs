@@ -1,4 +1,7 @@
-//! Text to [`Node`]s: YAML 1.2 with the YAML 1.1 booleans and octals that `kubectl` reads too, and JSON.
+//! Text to [`Node`]s: YAML 1.2 with the YAML 1.1 octals that `kubectl` reads too, and JSON.
+//!
+//! `y`, `no`, `on` and the like are text, and booleans only where a boolean is wanted: a namespace may be
+//! called `y`.
 //!
 //! Hostile input is bounded here: size, nesting, aliases, nodes and documents. Duplicate keys are faults.
 
@@ -41,6 +44,7 @@ fn options(nodes: usize) -> Options {
         duplicate_keys: DuplicateKeyPolicy::Error,
         merge_keys: MergeKeyPolicy::Merge,
         legacy_octal_numbers: true,
+        strict_booleans: true,
         emit_comments: false,
         with_snippet: false,
     }
@@ -266,7 +270,9 @@ mod tests {
             ("\"80\"", Value::Text("80".into())),
             ("-1", Value::Negative(-1)),
             ("0644", Value::Unsigned(0o644)),
-            ("yes", Value::Bool(true)),
+            ("true", Value::Bool(true)),
+            ("y", Value::Text("y".into())),
+            ("no", Value::Text("no".into())),
             ("\"yes\"", Value::Text("yes".into())),
             ("~", Value::Null),
             ("1.5", Value::Float(1.5)),

@@ -608,3 +608,47 @@ fn directories_json_and_files_given_twice() {
     assert_eq!(names, ["one", "three", "two"]);
     assert_eq!(Input::argument(std::path::Path::new("-")), Input::Stdin);
 }
+
+/// A guest cluster on eleven lines; the version stands on line 7.
+fn guest(namespace: &str, name: &str, version: &str) -> String {
+    format!(
+        "---\napiVersion: run.tanzu.vmware.com/v1alpha1\nkind: TanzuKubernetesCluster\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec:\n  distribution:\n    version: {version}\n  topology:\n    controlPlane: {{count: 1, class: best-effort-small, storageClass: vsan}}\n    workers: {{count: 2, class: best-effort-small, storageClass: vsan}}\n  settings: {{network: {{cni: {{name: antrea}}}}}}\n"
+    )
+}
+
+#[test]
+fn guest_clusters_are_counted_and_skipped_with_a_notice() {
+    let text = format!(
+        "apiVersion: v1\nkind: Namespace\nmetadata: {{name: namespace001}}\n{}{}",
+        guest("namespace001", "guest-cluster-01", "v1.17.8+vmware.1-tkg.1.5417466"),
+        guest(
+            "namespace001",
+            "guest-cluster-02",
+            "ob-16551547-photon-3-k8s-v1.17.8---vmware.1-tkg.1.5417466"
+        ),
+    );
+    let loaded = loaded(&text);
+    let guests = &loaded.definitions.guest_clusters;
+    assert_eq!(guests.len(), 2);
+    assert_eq!(
+        guests[&name("namespace001/guest-cluster-01")].version,
+        guests[&name("namespace001/guest-cluster-02")].version
+    );
+    let notices: Vec<String> = loaded.notices.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        notices,
+        [
+            "t.yaml:5: TanzuKubernetesCluster namespace001/guest-cluster-01: skipped: guest clusters (v1.17.8+vmware.1-tkg.1.5417466) are not emulated yet",
+            "t.yaml:16: TanzuKubernetesCluster namespace001/guest-cluster-02: skipped: guest clusters (v1.17.8+vmware.1-tkg.1.5417466) are not emulated yet",
+        ]
+    );
+}
+
+#[test]
+fn a_later_version_of_guest_clusters_is_skipped_like_any_other_kind() {
+    let loaded = loaded(
+        "apiVersion: run.tanzu.vmware.com/v1alpha3\nkind: TanzuKubernetesCluster\nmetadata: {name: g}\n",
+    );
+    assert!(loaded.definitions.guest_clusters.is_empty());
+    assert_eq!(loaded.notices.len(), 1);
+}

@@ -54,7 +54,7 @@ fn services() {
             "unknown field 'selecter'; did you mean 'selector'?",
         ),
         ("  ports:\n  - port: 80\n    targetport: 8080", 7, "did you mean 'targetPort'?"),
-        ("  selector: {app: yes}\n  ports: [{port: 80}]", 5, "put it in quotes"),
+        ("  selector: {app: true}\n  ports: [{port: 80}]", 5, "put it in quotes"),
         ("  selector: {app: 'a b'}\n  ports: [{port: 80}]", 5, "'a b' is not a label's value"),
         ("  type: Loadbalancer\n  ports: [{port: 80}]", 5, "did you mean 'LoadBalancer'?"),
         (
@@ -626,4 +626,74 @@ fn inputs_that_cannot_be_read() {
     let empty = load(&[Input::Path(directory.path().to_owned())]).unwrap_err();
     assert!(empty[0].to_string().contains("no *.yaml, *.yml or *.json file"));
     assert!(try_load("").unwrap().definitions == definitions::Definitions::default());
+}
+
+/// `count` guest clusters `g-000`, `g-001`, … of six lines each.
+fn guests(namespace: &str, count: usize) -> String {
+    (0..count)
+        .map(|i| {
+            format!(
+                "---\napiVersion: run.tanzu.vmware.com/v1alpha1\nkind: TanzuKubernetesCluster\nmetadata: {{name: g-{i:03}, namespace: {namespace}}}\nspec:\n  distribution: {{version: v1.17}}\n"
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn more_guest_clusters_than_a_namespace_or_a_supervisor_takes() {
+    let namespaces: String = ["a", "b", "c"]
+        .iter()
+        .map(|n| format!("---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: {n}}}\n"))
+        .collect();
+    let full = format!("{}{}{}", guests("a", 93), guests("b", 93), guests("c", 4));
+    assert_eq!(loaded(&format!("{full}{namespaces}")).definitions.guest_clusters.len(), 190);
+    // The 94th begins after 93 times six lines and its own `---`.
+    one_fault(
+        &format!("{}{namespaces}", guests("a", 94)),
+        "t.yaml:560: TanzuKubernetesCluster a/g-093: ",
+        "namespace 'a' has 94 Tanzu Kubernetes clusters; the limit is 93 in a namespace",
+    );
+    one_fault(
+        &format!("{}{}{}{namespaces}", guests("a", 93), guests("b", 93), guests("c", 5)),
+        "t.yaml:1142: TanzuKubernetesCluster c/g-004: ",
+        "the Supervisor Cluster has 191 Tanzu Kubernetes clusters; the limit is 190",
+    );
+}
+
+#[test]
+fn guest_clusters() {
+    let guest = |rest: &str| {
+        format!(
+            "apiVersion: run.tanzu.vmware.com/v1alpha1\nkind: TanzuKubernetesCluster\nmetadata: {{name: g}}\n{rest}"
+        )
+    };
+    for (rest, line, part) in [
+        (
+            "spec:\n  distribution:\n    version: 1.17.8\n",
+            6,
+            "is not the version of a Tanzu Kubernetes release",
+        ),
+        ("spec:\n  distribution: {version: 1.17}\n", 5, "is not a string"),
+        ("spec:\n  distribution: {}\n", 5, "spec.distribution.version is missing"),
+        ("spec: {}\n", 4, "spec.distribution.version is missing"),
+    ] {
+        one_fault(
+            &guest(rest),
+            &format!("t.yaml:{line}: TanzuKubernetesCluster default/g: "),
+            part,
+        );
+    }
+    let elsewhere = guest("spec: {distribution: {version: v1.17}}\n")
+        .replace("name: g", "name: g, namespace: nowhere");
+    one_fault(
+        &elsewhere,
+        "t.yaml:1: TanzuKubernetesCluster nowhere/g: ",
+        "namespace 'nowhere' is not defined",
+    );
+    let good = guest("spec: {distribution: {version: v1.17}}\n");
+    one_fault(
+        &format!("{good}---\n{good}"),
+        "t.yaml:6: TanzuKubernetesCluster default/g: ",
+        "is already defined at t.yaml:1",
+    );
 }

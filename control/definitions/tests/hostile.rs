@@ -71,6 +71,18 @@ fn hostile_input_fails_quickly_and_in_little_memory() {
             "one long scalar in a name",
             namespace(&format!("x: {}", "a".repeat(15 * MIB))).into_bytes(),
         ),
+        case(
+            "one long network",
+            format!(
+                "kind: SupervisorCluster\nmetadata: {{name: s}}\nspec: {{podCIDR: {}}}\n",
+                "a".repeat(15 * MIB)
+            )
+            .into_bytes(),
+        ),
+        case(
+            "control characters that are escaped",
+            b"kind: SupervisorCluster\nmetadata: {name: s}\nspec: {podCIDR: \"\\e[31m\", hosts: [\"\\e[31m\"]}\n".to_vec(),
+        ),
         case("one long key", namespace(&format!("{}: 1", "a".repeat(15 * MIB))).into_bytes()),
         case("long quoted", format!("a: \"{}", "\\\"".repeat(7 * MIB)).into_bytes()),
         case("not UTF-8", [vec![b'#'; 15 * MIB], vec![0xff]].concat()),

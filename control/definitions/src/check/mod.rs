@@ -1,5 +1,6 @@
 //! Checks of our own kinds alone ([`Spec`]), and of all objects against each other ([`together`]).
 
+mod guests;
 mod outside;
 mod steps;
 mod supervisor;
@@ -105,6 +106,7 @@ fn port_exists(
 pub(crate) fn together(definitions: &mut Definitions, own: &[OwnDocument], report: &mut Report) {
     add_management_network(definitions);
     namespaces(definitions, report);
+    guests::limits(definitions, report);
     places(definitions, report);
     // Documents in the order of kind and name, not of files.
     let documents: BTreeMap<(&str, &str), &OwnDocument> =
@@ -178,7 +180,10 @@ fn namespaces(definitions: &mut Definitions, report: &mut Report) {
         .chain(d.services.values().map(|o| ("Service", &o.meta, None)))
         .chain(d.endpoints.values().map(|o| ("Endpoints", &o.meta, None)))
         .chain(d.endpoint_slices.values().map(|o| ("EndpointSlice", &o.meta, None)))
-        .chain(d.network_policies.values().map(|o| ("NetworkPolicy", &o.meta, None)));
+        .chain(d.network_policies.values().map(|o| ("NetworkPolicy", &o.meta, None)))
+        .chain(
+            d.guest_clusters.values().map(|o| (crate::kubernetes::GUEST_CLUSTER, &o.meta, None)),
+        );
     let mut implicit: BTreeMap<String, Source> = BTreeMap::new();
     let mut reported = std::collections::BTreeSet::new();
     for (kind, meta, owner) in objects {

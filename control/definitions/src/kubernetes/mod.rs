@@ -3,12 +3,14 @@
 //! Validation follows the API server's (`pkg/apis/*/validation`) in what the network depends on. Fields that say
 //! nothing about the network (volumes, resources, probes) are accepted because those types know them.
 
+mod guest;
 mod meta;
 mod policy;
 mod selector;
 mod service;
 mod workload;
 
+pub(crate) use guest::{GUEST_CLUSTER, GUEST_CLUSTER_VERSION, guest_cluster};
 pub(crate) use meta::{Scope, digest_meta, pinned};
 pub(crate) use policy::network_policy;
 pub(crate) use service::{endpoint_slice, endpoints, service};

@@ -8,12 +8,14 @@
 //! - workloads are expanded: [`Definitions::pods`] holds every pod there is, and nothing else describes pods.
 
 mod annotations;
+mod guest;
 mod policy;
 mod selector;
 mod service;
 mod workload;
 
 pub use annotations::{NamespacePins, PodPins, ServicePins, annotation};
+pub use guest::{DistributionVersion, GuestCluster};
 pub use policy::{NetworkPolicy, PolicyPeer, PolicyPort, PolicyRule, PortMatch};
 pub use selector::{Operator, Requirement, Selector};
 pub use service::{
@@ -164,6 +166,8 @@ pub struct Definitions {
     pub endpoint_slices: BTreeMap<ObjectName, EndpointSlice>,
     /// Network policies.
     pub network_policies: BTreeMap<ObjectName, NetworkPolicy>,
+    /// Guest clusters: counted, not emulated yet.
+    pub guest_clusters: BTreeMap<ObjectName, GuestCluster>,
     /// Supervisor clusters by name: none or one (manifests do not say which cluster they are for).
     pub supervisor_clusters: BTreeMap<String, SupervisorCluster>,
     /// Tier-0 gateways by name.
