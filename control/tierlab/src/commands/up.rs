@@ -51,10 +51,9 @@ fn attach_and_run(
 ) -> Result<(), Error> {
     let mut ports: Vec<LivePort> = Vec::new();
     for planned in &plan.plugs {
-        let port = wiring.attach(planned).map_err(|e| Error {
-            message: format!("{}: {}", planned.name, e.message),
-            ..e
-        })?;
+        let port = wiring
+            .attach(planned)
+            .map_err(|e| Error { message: format!("{}: {}", planned.name, e.message), ..e })?;
         ports.push(port);
     }
     let files = plan.plugs.iter().enumerate().filter_map(|(index, planned)| match &planned.what {
@@ -78,8 +77,8 @@ fn attach_and_run(
     if incomplete.is_empty() { Ok(()) } else { Err(Error::environment(incomplete.join("\n"))) }
 }
 
-/// Prints to standard output. A reader that has gone must not end the lab, nor keep it from being
-/// taken down; nothing is lost that the tables of `get` do not have.
+/// Prints to standard output. Unlike `output::print` it does not end the program when the reader has
+/// gone (`| head`): the lab goes on, and what it made must be taken down.
 fn say(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());

@@ -28,9 +28,7 @@ pub struct Replays {
 
 impl Replays {
     /// Opens the files; each with the number that [`Replays::take_due`] gives back.
-    pub fn open<'a>(
-        files: impl IntoIterator<Item = (usize, &'a Path)>,
-    ) -> Result<Replays, Error> {
+    pub fn open<'a>(files: impl IntoIterator<Item = (usize, &'a Path)>) -> Result<Replays, Error> {
         let mut replays = Replays::default();
         for (port, path) in files {
             let wrong = |e: ports::PcapFileError| Error::input(e.to_string());

@@ -67,6 +67,13 @@ impl PacketSocket {
         self.oversize
     }
 
+    /// Takes note of a pending error, which the kernel reports until somebody does.
+    pub fn clear_error(&self) {
+        // It can only be that the interface went down: sending will fail and be counted until it is
+        // up again.
+        let _ = rustix::net::sockopt::socket_error(&self.socket);
+    }
+
     /// Takes the next frame; `false` if none waits.
     pub fn recv(&mut self, frame: &mut Frame) -> io::Result<bool> {
         for _ in 0..PASSED_OVER_A_CALL {

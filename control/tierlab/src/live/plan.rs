@@ -10,8 +10,10 @@
 //!   stays; what would outlive the lab in it (policy rules, kernel settings) is left out and said.
 //! * The interface in the namespace is named as the emulated one was (`eth0` for a pod), unless
 //!   `tap.name` says otherwise.
-//! * A TAP that stays outside of any namespace gets MAC and MTU and comes up, but no address and no
-//!   route: those would be this machine's own, and could take its network away.
+//! * A TAP that stays outside of any namespace gets the endpoint's MAC and MTU and comes up, but no
+//!   address and no route: those would be this machine's own, and could take its network away. Who
+//!   adds them by hand is the endpoint; who puts the TAP into a bridge gives it another MAC first,
+//!   because the endpoint is then behind the bridge.
 
 use crate::exit::Error;
 use crate::live::routes;
@@ -23,7 +25,7 @@ use hosts::HostConfig;
 use ipnet::IpNet;
 use packet::{Addr, Mac};
 use ports::{InterfaceConfig, InterfaceName, NetnsName, Resolver};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 /// Everything that is going to be attached, in the order of the Attachments' names.
@@ -42,6 +44,8 @@ pub struct Planned {
     pub name: String,
     /// The port.
     pub port: PortId,
+    /// The emulated host, by its place among those realized, and which of its interfaces it is.
+    endpoint: (usize, usize),
     /// MAC of the endpoint.
     pub mac: Mac,
     /// Addresses of the endpoint with their prefix lengths.
@@ -82,11 +86,11 @@ pub struct Machine {
     /// Arguments of `ip`, one call each: routes by this interface, gone when it goes.
     pub routes: Vec<Vec<String>>,
     /// Arguments of `ip`, one call each: policy rules and routes that refuse, which stay until they
-    /// are removed. Only for a namespace that this lab makes.
+    /// are removed. Only for a namespace that this lab makes; with the first interface of a host there.
     pub rules: Vec<Vec<String>>,
-    /// Kernel settings (file below /proc/sys, value). Only for a namespace that this lab makes.
+    /// Kernel settings (file below /proc/sys, value). As the rules.
     pub settings: Vec<(&'static str, String)>,
-    /// Name servers, unless the host has none.
+    /// Name servers, unless the host has none. With the first interface of the namespace that has.
     pub resolver: Option<Resolver>,
 }
 
@@ -99,6 +103,7 @@ impl Plan {
             plan.plugs.push(planned);
         }
         plan.check(&opened.definitions)?;
+        plan.furnish(&opened.realized.hosts);
         plan.notice_remains(opened);
         Ok(plan)
     }
@@ -137,6 +142,33 @@ impl Plan {
         Ok(())
     }
 
+    /// What belongs to a host or a namespace, not to one interface, is done once.
+    fn furnish(&mut self, hosts: &[realization::HostSpec]) {
+        let mut devices: BTreeMap<(NetnsName, usize), BTreeMap<usize, String>> = BTreeMap::new();
+        for planned in &self.plugs {
+            let (host, interface) = planned.endpoint;
+            if let What::Machine(machine) = &planned.what {
+                let names = devices.entry((machine.netns.clone(), host)).or_default();
+                names.insert(interface, machine.interface.name.to_string());
+            }
+        }
+        let mut resolved: BTreeSet<NetnsName> = BTreeSet::new();
+        for planned in &mut self.plugs {
+            let What::Machine(machine) = &mut planned.what else { continue };
+            let (index, _) = planned.endpoint;
+            let Some(host) = hosts.get(index).map(|host| &host.config) else { continue };
+            if let Some(names) = devices.remove(&(machine.netns.clone(), index)) {
+                machine.rules = routes::rules(host, &names);
+                machine.settings = settings(host);
+            }
+            if let Some(resolver) = machine.resolver.take()
+                && resolved.insert(machine.netns.clone())
+            {
+                machine.resolver = Some(resolver);
+            }
+        }
+    }
+
     /// A host of which only some interfaces are attached lives on at the others.
     fn notice_remains(&mut self, opened: &Opened) {
         for host in &opened.realized.hosts {
@@ -168,12 +200,14 @@ fn planned(
     let spec = &attachment.spec;
     let realized = &opened.realized;
     let (name, place) = realized.names.port_ref(&spec.port).map_err(|e| fail(e.to_string()))?;
-    let found = realized.hosts.iter().find_map(|host| {
+    let found = realized.hosts.iter().enumerate().find_map(|(number, host)| {
         let index = host.ports.iter().position(|p| *p == place.port)?;
-        Some((&host.config, index, host.config.interfaces.get(index)?))
+        let interface = host.config.interfaces.get(index)?;
+        Some(((number, index), &host.config, interface))
     });
-    let (host, index, interface) =
+    let (endpoint, host, interface) =
         found.ok_or_else(|| fail(format!("{name} has no endpoint to take the place of")))?;
+    let (_, index) = endpoint;
     let what = match spec.plug() {
         None => return Err(fail("has not exactly one of tap, pcap and interface".to_owned())),
         Some(Plug::Interface(plug)) => {
@@ -190,7 +224,7 @@ fn planned(
                 None => {
                     notices.push(format!(
                         "{name}: its TAP stays outside of any namespace and gets no address and no \
-                         route there; give it to a VM or a bridge, or state tap.netns"
+                         route there; add them by hand, or state tap.netns"
                     ));
                     What::Tap { device, mtu }
                 }
@@ -205,6 +239,7 @@ fn planned(
     Ok(Planned {
         name: name.to_owned(),
         port: place.port,
+        endpoint,
         mac: place.mac,
         addresses: interface.addresses.clone(),
         gateways: routes::gateways(host, index),
@@ -230,8 +265,9 @@ fn machine(
     });
     Ok(Machine {
         routes: routes::by_interface(host, index, inside.as_str()),
-        rules: routes::rules(host),
-        settings: settings(host),
+        // These are the host's: `Plan::furnish`.
+        rules: Vec::new(),
+        settings: Vec::new(),
         resolver: resolver(host, port),
         interface: InterfaceConfig {
             name: inside,
@@ -271,8 +307,11 @@ fn resolver(host: &HostConfig, port: &PortRef) -> Option<Resolver> {
     };
     if let PortRef::Pod(pod) = port {
         let cluster = "cluster.local";
-        resolver.search =
-            vec![format!("{}.svc.{cluster}", pod.namespace), format!("svc.{cluster}"), cluster.into()];
+        resolver.search = vec![
+            format!("{}.svc.{cluster}", pod.namespace),
+            format!("svc.{cluster}"),
+            cluster.into(),
+        ];
         resolver.options = vec!["ndots:5".to_owned()];
     }
     Some(resolver)

@@ -77,6 +77,19 @@ impl LivePort {
         Ok(received)
     }
 
+    /// Whether an error state that the poller reports is for good. A deleted TAP does not come back;
+    /// a packet socket says once that its interface went down, and hears again when it is up.
+    pub fn is_lost(&mut self) -> bool {
+        match &mut self.carrier {
+            Carrier::Tap(_) => true,
+            Carrier::Socket(socket) => {
+                socket.clear_error();
+                false
+            }
+            Carrier::Capture(_) => false,
+        }
+    }
+
     /// Hands a frame over. What cannot be delivered is counted; a capture file that cannot be
     /// written is given up, and standard error says so once.
     pub fn send(&mut self, now: Time, frame: &Frame) {
@@ -129,8 +142,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("out.pcap");
         let writer = PcapWriter::create(&path).unwrap();
-        let mut port =
-            LivePort::new("pod/a/b".into(), PortId(3), Carrier::Capture(Some(writer)));
+        let mut port = LivePort::new("pod/a/b".into(), PortId(3), Carrier::Capture(Some(writer)));
         assert!(port.descriptor().is_none());
         assert!(!port.recv(&mut Frame::default()).unwrap());
         let frame = Frame::new(vec![0x5a; 60]);
@@ -145,8 +157,7 @@ mod tests {
     fn a_frame_that_cannot_be_written_is_counted() {
         let directory = tempfile::tempdir().unwrap();
         let writer = PcapWriter::create(directory.path().join("out.pcap")).unwrap();
-        let mut port =
-            LivePort::new("pod/a/b".into(), PortId(3), Carrier::Capture(Some(writer)));
+        let mut port = LivePort::new("pod/a/b".into(), PortId(3), Carrier::Capture(Some(writer)));
         // Past 2106 the format has no seconds.
         port.send(Time::NEVER, &Frame::new(vec![0; 60]));
         assert_eq!((port.sent, port.unsent), (0, 1));

@@ -6,6 +6,7 @@
 use hosts::routing::{TABLE_LOCAL, TABLE_MAIN};
 use hosts::{HostConfig, PolicyRouting, Prefix, Route, RouteKind, Rule};
 use packet::Addr;
+use std::collections::BTreeMap;
 
 /// The next hops of the default routes by an interface, in any table, each once.
 pub fn gateways(host: &HostConfig, index: usize) -> Vec<Addr> {
@@ -45,7 +46,8 @@ pub fn by_interface(host: &HostConfig, index: usize, device: &str) -> Vec<Vec<St
 }
 
 /// Policy rules beside the three of every Linux host, and routes that refuse: arguments of `ip`.
-pub fn rules(host: &HostConfig) -> Vec<Vec<String>> {
+/// `devices` has the names of the interfaces that are called otherwise than in the definition.
+pub fn rules(host: &HostConfig, devices: &BTreeMap<usize, String>) -> Vec<Vec<String>> {
     let mut calls = Vec::new();
     for (table, routes) in host.routing.tables().filter(|(table, _)| *table != TABLE_LOCAL) {
         for route in routes {
@@ -67,14 +69,19 @@ pub fn rules(host: &HostConfig) -> Vec<Vec<String>> {
         for (family, is_v4) in [("-4", true), ("-6", false)] {
             let wanted = named.map_or(is_v4 || has_v6, |prefix| prefix.addr.is_v4() == is_v4);
             if wanted {
-                calls.push(rule_call(host, rule, family));
+                calls.push(rule_call(host, rule, family, devices));
             }
         }
     }
     calls
 }
 
-fn rule_call(host: &HostConfig, rule: &Rule, family: &str) -> Vec<String> {
+fn rule_call(
+    host: &HostConfig,
+    rule: &Rule,
+    family: &str,
+    devices: &BTreeMap<usize, String>,
+) -> Vec<String> {
     let mut call = words(&[family, "rule", "add", "priority", &rule.priority.to_string()]);
     let prefix = |word: &str, prefix: Option<Prefix>| {
         prefix.map_or_else(Vec::new, |p| words(&[word, &p.to_string()]))
@@ -83,8 +90,10 @@ fn rule_call(host: &HostConfig, rule: &Rule, family: &str) -> Vec<String> {
     call.extend(rule.from.map_or_else(|| words(&["from", "all"]), |p| prefix("from", Some(p))));
     call.extend(prefix("to", rule.to));
     for (word, index) in [("iif", rule.iif), ("oif", rule.oif)] {
-        if let Some(interface) = index.and_then(|i| host.interfaces.get(i)) {
-            call.extend(words(&[word, &interface.name]));
+        let Some(index) = index else { continue };
+        let defined = host.interfaces.get(index).map(|i| &i.name);
+        if let Some(name) = devices.get(&index).or(defined) {
+            call.extend(words(&[word, name]));
         }
     }
     call.extend(words(&["lookup", &rule.table.to_string()]));
@@ -156,7 +165,8 @@ mod tests {
     #[test]
     fn rules_beside_the_usual_three_with_their_family() {
         let mut host = host();
-        assert!(rules(&host).is_empty(), "local, main and default are everywhere");
+        let as_defined = BTreeMap::new();
+        assert!(rules(&host, &as_defined).is_empty(), "local, main and default are everywhere");
         host.routing.add_rule(Rule::to(0, Prefix::new(addr("10.96.0.0"), 23), 200));
         host.routing.add_rule(Rule::from(5, Prefix::new(addr("fd00::"), 64), 201));
         let any = Rule { priority: 7, iif: Some(0), oif: Some(1), table: 9, ..Rule::default() };
@@ -168,13 +178,19 @@ mod tests {
             "-6 rule add priority 5 from fd00::/64 lookup 201",
             "-4 rule add priority 7 from all iif eth0 oif eth1 lookup 9",
         ];
-        assert_eq!(joined(rules(&host)), v4);
+        assert_eq!(joined(rules(&host, &as_defined)), v4);
         // A rule without addresses is for every family that the host has.
         host.interfaces[0].addresses.push((addr("fd00::2"), 64));
-        let last = joined(rules(&host)).pop();
+        let last = joined(rules(&host, &as_defined)).pop();
         assert_eq!(
             last.as_deref(),
             Some("-6 rule add priority 7 from all iif eth0 oif eth1 lookup 9")
+        );
+        let renamed = BTreeMap::from([(1, "lan0".to_owned())]);
+        let last = joined(rules(&host, &renamed)).pop();
+        assert_eq!(
+            last.as_deref(),
+            Some("-6 rule add priority 7 from all iif eth0 oif lan0 lookup 9")
         );
     }
 
@@ -182,7 +198,8 @@ mod tests {
     fn a_refusing_route_is_not_an_interfaces() {
         let mut host = host();
         // Its device number means nothing.
-        host.routing.add_route(TABLE_MAIN, Route::refuse(addr("10.0.0.0"), 8, RouteKind::Blackhole));
+        host.routing
+            .add_route(TABLE_MAIN, Route::refuse(addr("10.0.0.0"), 8, RouteKind::Blackhole));
         assert_eq!(by_interface(&host, 0, "eth0").len(), 1);
     }
 }

@@ -81,9 +81,7 @@ pub fn run(
             give_up(&poller, ports, token, &mut busy);
         }
         busy.extend(ready.readable.into_iter().filter_map(|t| usize::try_from(t).ok()));
-        busy.retain(|index| {
-            ports.get_mut(*index).is_some_and(|port| take(port, lab, &mut spare))
-        });
+        busy.retain(|index| ports.get_mut(*index).is_some_and(|port| take(port, lab, &mut spare)));
         let now = clock.now();
         for _ in 0..BATCH {
             let Some((index, bytes)) = replays.take_due(now) else { break };
@@ -123,11 +121,19 @@ fn take(port: &mut LivePort, lab: &mut Lab, spare: &mut Vec<Vec<u8>>) -> bool {
     true
 }
 
-/// Stops listening to a port whose interface has gone; what is sent there is counted as not sent.
-fn give_up(poller: &Poller, ports: &[LivePort], token: u64, busy: &mut BTreeSet<usize>) {
-    let Ok(index) = usize::try_from(token) else { return };
+/// Handles an error state of a port. If its interface has gone, nobody listens to it any more, and
+/// what is sent there is counted as not sent.
+fn give_up(poller: &Poller, ports: &mut [LivePort], token: u64, busy: &mut BTreeSet<usize>) {
+    let Some((index, port)) =
+        usize::try_from(token).ok().and_then(|i| Some((i, ports.get_mut(i)?)))
+    else {
+        return;
+    };
+    if !port.is_lost() {
+        eprintln!("{}: its interface went down; it is listened to when it is up again", port.name);
+        return;
+    }
     busy.remove(&index);
-    let Some(port) = ports.get(index) else { return };
     if let Some(descriptor) = port.descriptor()
         && poller.deregister(descriptor).is_ok()
     {

@@ -28,8 +28,6 @@ pub struct Wiring {
     inventory: Option<Inventory>,
     /// The namespaces that this lab made.
     ours: BTreeSet<NetnsName>,
-    /// The namespaces that have their rules, settings and resolver file.
-    furnished: BTreeSet<NetnsName>,
     /// What the user should know, one line each.
     pub notices: Vec<String>,
 }
@@ -47,7 +45,15 @@ impl Wiring {
     /// Takes away what labs left that did not end by themselves. Returns what was found, a line
     /// each.
     pub fn sweep() -> Result<Vec<String>, Error> {
-        let sweep = Inventory::sweep(Path::new(INVENTORIES)).map_err(|e| inventory_error(&e))?;
+        let sweep = match Inventory::sweep(Path::new(INVENTORIES)) {
+            // What was left is root's; a process that may not even look could not take it away.
+            Err(InventoryError::Io { source, .. })
+                if source.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                return Ok(Vec::new());
+            }
+            other => other.map_err(|e| inventory_error(&e))?,
+        };
         let removed = sweep.removed.iter().map(|what| format!("removed what a lab left: {what}"));
         let mut lines: Vec<String> = removed.collect();
         lines.extend(unfinished(&sweep));
@@ -61,9 +67,9 @@ impl Wiring {
             What::Tap { device, mtu } => Carrier::Tap(outside(device.as_ref(), planned.mac, *mtu)?),
             What::Interface(name) => Carrier::Socket(PacketSocket::open(name)?),
             What::Capture(files) => Carrier::Capture(match &files.write {
-                Some(path) => Some(
-                    PcapWriter::create(path).map_err(|e| Error::environment(e.to_string()))?,
-                ),
+                Some(path) => {
+                    Some(PcapWriter::create(path).map_err(|e| Error::environment(e.to_string()))?)
+                }
                 None => None,
             }),
         };
@@ -77,6 +83,12 @@ impl Wiring {
         let tap = open_tap(None)?;
         let run = |arguments: &[&str]| ip.run(arguments).map(drop).map_err(|e| ip_error(&e));
         let (within, inside) = (["-n", netns.as_str()], interface.name.as_str());
+        if ip.run(&["-n", netns.as_str(), "link", "show", "dev", inside]).is_ok() {
+            return Err(Error::environment(format!(
+                "the namespace '{netns}' has an interface '{inside}' already: stop the lab that made \
+                 it, or state another tap.name"
+            )));
+        }
         // Renamed by the same request: the name may be in use out here.
         let there = ["netns", netns.as_str(), "name", inside];
         run(&[["link", "set", "dev", tap.name()].as_slice(), &there].concat())?;
@@ -85,9 +97,7 @@ impl Wiring {
         for call in &machine.routes {
             run(&[within.as_slice(), &strs(call)].concat())?;
         }
-        if self.furnished.insert(netns.clone()) {
-            self.furnish(machine, &ip)?;
-        }
+        self.furnish(machine, &ip)?;
         Ok(tap)
     }
 

@@ -167,9 +167,10 @@ fn network() -> Network {
             mac: mac(index),
             addresses: addresses(index).iter().map(|(a, _)| *a).collect(),
             hypervisor: 0,
+            tenant: 0,
             spoof_guard: true,
-            rules_in: if index == 1 { vec![0] } else { Vec::new() },
-            rules_out: Vec::new(),
+            rules_in: if index == 1 { [0].into() } else { Arc::default() },
+            rules_out: Arc::default(),
         }),
     };
     let segment = |index: u32, gateways: Vec<(RouterId, InterfaceId)>| {
