@@ -76,6 +76,7 @@ fn with_rules(net: &Network, count: u32) -> Network {
             destination: engine::network::AddressSet::from_ranges([(none, none)]),
             destination_text: "203.0.113.0".into(),
             services: Vec::new(),
+            strict: true,
             applied_to_text: "all".into(),
             action: Action::Drop,
         });

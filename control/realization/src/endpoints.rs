@@ -35,6 +35,10 @@ pub struct HostSpec {
 
 /// The routing table that the article's control-plane VMs use for `eth1`.
 const TABLE_WORKLOAD: u32 = 200;
+/// The cluster's domain.
+const CLUSTER_DOMAIN: &str = "cluster.local";
+/// `options ndots:5` of every pod (Kubernetes, "DNS for Services and Pods").
+const DNS_NDOTS: usize = 5;
 /// Seconds that a cluster name may be remembered (CoreDNS' default).
 const DNS_TTL: u32 = 5;
 /// Ports of the API server and of the download of the CLI tools (F8).
@@ -63,6 +67,10 @@ pub(crate) fn build(
         for (key, (pod, workload)) in &cluster.pods {
             let mut config = pod_host(cluster, key, workload);
             config.resolver = resolver.into_iter().collect();
+            if resolver.is_some() {
+                config.search = search_list(&key.namespace);
+                config.ndots = DNS_NDOTS;
+            }
             let mut ports: BTreeMap<(ServiceProtocol, u16), bool> = BTreeMap::new();
             for port in &pod.ports {
                 if let Some(protocol) = transport(port.protocol) {
@@ -144,17 +152,26 @@ fn listening(
     all
 }
 
-/// `SERVICE.NAMESPACE.svc.cluster.local`: the ClusterIP, or the backends of a headless Service.
+/// The domains that a pod tries short names in.
+fn search_list(namespace: &str) -> Vec<String> {
+    let services = format!("svc.{CLUSTER_DOMAIN}");
+    vec![format!("{namespace}.{services}"), services, CLUSTER_DOMAIN.to_owned()]
+}
+
+/// `SERVICE.NAMESPACE.svc.cluster.local`: the ClusterIP, or the backends of a headless Service. What is
+/// not the cluster's goes to the workload DNS servers, as the article says of CoreDNS.
 fn zone(definitions: &Definitions, cluster: &Cluster<'_>, backends: &Backends<'_>) -> Zone {
     let mut zone = Zone::new(DNS_TTL);
     for (key, service) in &definitions.services {
-        let name = format!("{}.{}.svc.cluster.local", key.name, key.namespace);
+        let name = format!("{}.{}.svc.{CLUSTER_DOMAIN}", key.name, key.namespace);
         if service.cluster_ip == ClusterIp::Headless {
             headless_addresses(backends, service).into_iter().for_each(|a| zone.add(&name, a));
         } else if let Some(address) = cluster.cluster_ips.get(key) {
             zone.add(&name, *address);
         }
     }
+    let upstreams = cluster.spec().dns.workload.iter().map(|a| Addr::from(*a)).collect();
+    zone.forward(CLUSTER_DOMAIN, upstreams);
     zone
 }
 

@@ -31,7 +31,6 @@ pub use endpoints::HostSpec;
 pub use logical::Logical;
 pub use names::Names;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use definitions::{Definitions, Diagnostic};
@@ -147,24 +146,14 @@ fn network(topology: Topology, distributed: &VirtualServers, compiled: Compiled)
     }
 }
 
-/// Hangs the firewall's rules onto the vNICs. Workloads with the same rules share the list: most pods
-/// of a namespace have the same.
+/// Hangs the firewall's rules onto the vNICs, which share their lists as the pods do.
 fn apply_rules(topology: &mut Topology, compiled: &Compiled) {
-    let mut lists: BTreeSet<Arc<[u32]>> = BTreeSet::new();
-    let mut shared = |list: &[u32]| -> Arc<[u32]> {
-        if let Some(known) = lists.get(list) {
-            return Arc::clone(known);
-        }
-        let list: Arc<[u32]> = list.into();
-        lists.insert(Arc::clone(&list));
-        list
-    };
     for (pod, (into, out)) in &compiled.applied {
         let port = topology.index.ports.get(&format!("pod/{pod}"));
         let port = port.and_then(|id| topology.ports.get_mut(id.0 as usize));
         if let Some(vnic) = port.and_then(|p| p.vnic.as_mut()) {
-            vnic.rules_in = shared(into);
-            vnic.rules_out = shared(out);
+            vnic.rules_in = Arc::clone(into);
+            vnic.rules_out = Arc::clone(out);
         }
     }
 }

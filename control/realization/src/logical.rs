@@ -43,7 +43,7 @@ pub struct Logical {
     pub segments: Vec<SegmentRow>,
     /// `get pods`.
     pub pods: Vec<PodRow>,
-    /// `get hosts`: control-plane VMs and external hosts, a row an interface.
+    /// `get hosts`: hypervisors, then control-plane VMs and external hosts with a row an interface.
     pub hosts: Vec<HostRow>,
     /// `get services`.
     pub services: Vec<ServiceRow>,
@@ -169,24 +169,26 @@ impl Row for PodRow {
     }
 }
 
-/// An interface of a control-plane VM or external host.
+/// A hypervisor, or an interface of a control-plane VM or external host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HostRow {
-    /// `vm/NAME` or `host/NAME`.
+    /// `vm/NAME` or `host/NAME`; of a hypervisor its name alone.
     pub name: String,
-    /// Interface.
-    pub interface: String,
+    /// Interface; a hypervisor has none in the lab.
+    pub interface: Option<String>,
     /// The segment it is in.
-    pub segment: String,
+    pub segment: Option<String>,
     /// Its addresses with prefix lengths.
     pub addresses: Vec<String>,
     /// Its MAC.
-    pub mac: String,
+    pub mac: Option<String>,
     /// Whether the host routes.
     pub forwarding: bool,
     /// Rules of `ip rule show`, with the kernel's own.
     pub rules: Vec<String>,
+    /// The VMs and pods that a hypervisor runs: `vm/NAME`, `pod/NS/NAME`.
+    pub workloads: Vec<String>,
 }
 
 impl Row for HostRow {
@@ -197,17 +199,23 @@ impl Row for HostRow {
         col("ADDRESS"),
         col("MAC"),
         col("FORWARDING"),
+        col("WORKLOADS"),
         wide("RULES"),
     ];
     fn cells(&self) -> Vec<String> {
         vec![
             self.name.clone(),
-            self.interface.clone(),
-            self.segment.clone(),
+            or_dash(self.interface.as_deref()),
+            or_dash(self.segment.as_deref()),
             or_dash(Some(&join(&self.addresses))),
-            self.mac.clone(),
+            or_dash(self.mac.as_deref()),
             self.forwarding.to_string(),
-            self.rules.join("; "),
+            // Only a hypervisor runs any.
+            match self.interface {
+                None => self.workloads.len().to_string(),
+                Some(_) => "-".to_owned(),
+            },
+            or_dash(Some(&self.rules.join("; "))),
         ]
     }
 }

@@ -15,6 +15,9 @@
 //! Control-plane VMs have no rules. Pods on the host's network have no vNIC, hence no rules, and are no peers.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::rc::Rc;
+use std::sync::Arc;
 
 use definitions::model::{
     Definitions, NetworkPolicy, ObjectName, Operator, Pod, PolicyPeer, PolicyRule, PortMatch,
@@ -41,14 +44,66 @@ const FIRST_RULE: u64 = 1001;
 pub(crate) struct Compiled {
     /// Rules in the order of evaluation.
     pub(crate) rules: Vec<Rule>,
-    /// Indices into `rules` towards and from each pod.
-    pub(crate) applied: BTreeMap<ObjectName, (Vec<u32>, Vec<u32>)>,
+    /// Indices into `rules` towards and from each pod. Pods with the same rules share the lists: a
+    /// namespace with thousands of both must not cost their product.
+    pub(crate) applied: BTreeMap<ObjectName, (Arc<[u32]>, Arc<[u32]>)>,
 }
+
+/// Pods by their place in [`Cluster::pods`], ascending. Rules of one policy share it.
+type PodSet = Rc<[u32]>;
 
 /// A rule with the pods it is applied to.
 struct Draft {
     rule: Rule,
-    pods: BTreeSet<ObjectName>,
+    pods: PodSet,
+}
+
+/// Rules of one set of pods, and so of every pod in it.
+#[derive(Default)]
+struct Section {
+    into: Vec<u32>,
+    out: Vec<u32>,
+}
+
+/// For every pod the rules of all sets that it is in.
+fn apply(
+    cluster: &Cluster<'_>,
+    sections: &BTreeMap<PodSet, Section>,
+) -> BTreeMap<ObjectName, (Arc<[u32]>, Arc<[u32]>)> {
+    let sets: Vec<&Section> = sections.values().collect();
+    let mut member_of: Vec<Vec<u32>> = vec![Vec::new(); cluster.pods.len()];
+    for (number, pods) in (0..).zip(sections.keys()) {
+        for pod in pods.iter() {
+            if let Some(own) = member_of.get_mut(*pod as usize) {
+                own.push(number);
+            }
+        }
+    }
+    // Pods that are in the same sets have the same rules; different sets may come to the same.
+    let mut lists: BTreeSet<Arc<[u32]>> = BTreeSet::new();
+    let mut shared = |of: &dyn Fn(&Section) -> &[u32], member_of: &[u32]| -> Arc<[u32]> {
+        let own = member_of.iter().filter_map(|s| sets.get(*s as usize)).flat_map(|s| of(s));
+        let mut list: Vec<u32> = own.copied().collect();
+        list.sort_unstable();
+        if let Some(known) = lists.get(&*list) {
+            return Arc::clone(known);
+        }
+        let list: Arc<[u32]> = list.into();
+        lists.insert(Arc::clone(&list));
+        list
+    };
+    let mut classes: BTreeMap<&[u32], (Arc<[u32]>, Arc<[u32]>)> = BTreeMap::new();
+    let mut applied = BTreeMap::new();
+    for (key, member_of) in cluster.pods.keys().zip(&member_of) {
+        if member_of.is_empty() {
+            continue;
+        }
+        let rules = classes
+            .entry(member_of)
+            .or_insert_with(|| (shared(&|s| &s.into, member_of), shared(&|s| &s.out, member_of)));
+        applied.insert(key.clone(), rules.clone());
+    }
+    applied
 }
 
 /// Makes the rules; their numbers are kept by their names.
@@ -61,8 +116,9 @@ pub(crate) fn compile(
     messages: &mut Messages,
 ) -> Compiled {
     let (mut drafts, mut isolation) = (Vec::new(), Vec::new());
+    let places = Places::new(cluster);
     for policy in definitions.network_policies.values() {
-        let compiler = PolicyCompiler::new(definitions, cluster, policy);
+        let compiler = PolicyCompiler::new(definitions, cluster, &places, policy);
         let allow = compiler.allow_section();
         let subject = Subject::new("NetworkPolicy", &policy.meta);
         for rule in allow.iter().map(|d| &d.rule) {
@@ -79,7 +135,7 @@ pub(crate) fn compile(
         isolation.extend(compiler.isolation_section());
     }
     drafts.append(&mut isolation);
-    drafts.extend(namespace_sections(definitions, cluster));
+    drafts.extend(namespace_sections(definitions, cluster, &places));
 
     let pool = Pool {
         what: "number",
@@ -97,24 +153,22 @@ pub(crate) fn compile(
     let numbers =
         assign(&pool, &requests, |k| kept.firewall_rules.get(k).copied().map(u64::from), messages);
     let mut compiled = Compiled::default();
+    let mut sections: BTreeMap<PodSet, Section> = BTreeMap::new();
     for draft in drafts {
         let Draft { mut rule, pods } = draft;
         let at = u32::try_from(compiled.rules.len()).unwrap_or(u32::MAX);
         rule.id = numbers.get(&rule.name).and_then(|n| u32::try_from(*n).ok()).unwrap_or(0);
         next.firewall_rules.insert(rule.name.clone(), rule.id);
-        for pod in pods {
-            let (into, out) = compiled.applied.entry(pod).or_default();
-            match rule.direction {
-                Direction::In => into.push(at),
-                Direction::Out => out.push(at),
-                Direction::InOut => {
-                    into.push(at);
-                    out.push(at);
-                }
-            }
+        let section = sections.entry(pods).or_default();
+        if rule.direction != Direction::Out {
+            section.into.push(at);
+        }
+        if rule.direction != Direction::In {
+            section.out.push(at);
         }
         compiled.rules.push(rule);
     }
+    compiled.applied = apply(cluster, &sections);
     compiled
 }
 
@@ -162,14 +216,46 @@ fn block_range(net: IpNet) -> (Addr, Addr) {
     (prefix.first(), prefix.last())
 }
 
+/// The pods by namespace, with their places in [`Cluster::pods`].
+struct Places<'a> {
+    pods: Vec<(&'a ObjectName, &'a Pod, &'a Workload)>,
+    namespaces: BTreeMap<&'a str, Range<usize>>,
+}
+
+impl<'a> Places<'a> {
+    fn new(cluster: &'a Cluster<'a>) -> Places<'a> {
+        let pods: Vec<_> = cluster.pods.iter().map(|(k, (p, w))| (k, *p, w)).collect();
+        let mut namespaces: BTreeMap<&str, Range<usize>> = BTreeMap::new();
+        // They are sorted by namespace first.
+        for (place, (key, ..)) in pods.iter().enumerate() {
+            namespaces.entry(&key.namespace).or_insert(place..place).end = place + 1;
+        }
+        Places { pods, namespaces }
+    }
+
+    fn of(&self, namespace: &str) -> impl Iterator<Item = (u32, &'a Pod, &'a Workload)> {
+        let range = self.namespaces.get(namespace).cloned().unwrap_or_default();
+        let first = u32::try_from(range.start).unwrap_or(u32::MAX);
+        let pods = self.pods.get(range).unwrap_or_default();
+        (first..).zip(pods).map(|(place, (_, pod, workload))| (place, *pod, *workload))
+    }
+
+    fn workload(&self, place: u32) -> Option<&'a Workload> {
+        self.pods.get(place as usize).map(|(.., workload)| *workload)
+    }
+}
+
 /// One policy at work.
 struct PolicyCompiler<'a> {
     definitions: &'a Definitions,
     cluster: &'a Cluster<'a>,
     policy: &'a NetworkPolicy,
     key: ObjectName,
-    /// The pods it selects.
-    selected: Vec<(&'a ObjectName, &'a Pod)>,
+    places: &'a Places<'a>,
+    /// The pods it selects, with their places.
+    selected: Vec<(u32, &'a Pod)>,
+    /// The same, places only.
+    all_selected: PodSet,
     applied_text: String,
 }
 
@@ -177,19 +263,27 @@ impl<'a> PolicyCompiler<'a> {
     fn new(
         definitions: &'a Definitions,
         cluster: &'a Cluster<'a>,
+        places: &'a Places<'a>,
         policy: &'a NetworkPolicy,
     ) -> PolicyCompiler<'a> {
         let key = policy.meta.key();
-        let selected = cluster
-            .pods
-            .iter()
-            .filter(|(k, (p, _))| {
-                k.namespace == key.namespace && policy.pod_selector.matches(&p.meta.labels)
-            })
-            .map(|(k, (p, _))| (k, *p))
+        let selected: Vec<(u32, &Pod)> = places
+            .of(&key.namespace)
+            .filter(|(_, pod, _)| policy.pod_selector.matches(&pod.meta.labels))
+            .map(|(place, pod, _)| (place, pod))
             .collect();
+        let all_selected = selected.iter().map(|(place, _)| *place).collect();
         let applied_text = pods_text(&policy.pod_selector, &key.namespace);
-        PolicyCompiler { definitions, cluster, policy, key, selected, applied_text }
+        PolicyCompiler {
+            definitions,
+            cluster,
+            policy,
+            key,
+            places,
+            selected,
+            all_selected,
+            applied_text,
+        }
     }
 
     fn name(&self) -> String {
@@ -210,13 +304,10 @@ impl<'a> PolicyCompiler<'a> {
             destination: AddressSet::any(),
             destination_text: "any".to_owned(),
             services: Vec::new(),
+            strict: true,
             applied_to_text: self.applied_text.clone(),
             action,
         }
-    }
-
-    fn all_selected(&self) -> BTreeSet<ObjectName> {
-        self.selected.iter().map(|(k, _)| (*k).clone()).collect()
     }
 
     fn allow_section(&self) -> Vec<Draft> {
@@ -239,7 +330,7 @@ impl<'a> PolicyCompiler<'a> {
             if rules.is_some() {
                 let name = format!("{}.isolate-{}", self.name(), word(direction));
                 let rule = self.rule(name, "isolation", direction, Action::Drop);
-                drafts.push(Draft { rule, pods: self.all_selected() });
+                drafts.push(Draft { rule, pods: self.all_selected.clone() });
             }
         }
         drafts
@@ -266,7 +357,7 @@ impl<'a> PolicyCompiler<'a> {
         if rule.ports.is_empty() || !services.is_empty() {
             let mut made = towards(base.clone());
             made.services = services;
-            drafts.push(Draft { rule: made, pods: self.all_selected() });
+            drafts.push(Draft { rule: made, pods: self.all_selected.clone() });
         }
         let named: BTreeSet<(Protocol, &str)> = rule
             .ports
@@ -288,12 +379,11 @@ impl<'a> PolicyCompiler<'a> {
                     made.applied_to_text = format!("{} {note}", self.applied_text);
                     drafts.push(Draft { rule: made, pods });
                 } else {
-                    let holders =
-                        pods.iter().filter_map(|k| self.cluster.pods.get(k)).map(|(_, w)| w);
+                    let holders = pods.iter().filter_map(|place| self.places.workload(*place));
                     // Of a pod's addresses only those that a peer names.
                     made.destination = intersection(&addresses(holders), &peers);
                     made.destination_text = format!("{peers_text}, {note}");
-                    drafts.push(Draft { rule: made, pods: self.all_selected() });
+                    drafts.push(Draft { rule: made, pods: self.all_selected.clone() });
                 }
             }
         }
@@ -307,25 +397,25 @@ impl<'a> PolicyCompiler<'a> {
         protocol: Protocol,
         name: &str,
         peers: &AddressSet,
-    ) -> BTreeMap<u16, BTreeSet<ObjectName>> {
-        let mut found: BTreeMap<u16, BTreeSet<ObjectName>> = BTreeMap::new();
-        let mut look = |key: &ObjectName, pod: &Pod| {
+    ) -> BTreeMap<u16, PodSet> {
+        let mut found: BTreeMap<u16, BTreeSet<u32>> = BTreeMap::new();
+        let mut look = |place: u32, pod: &Pod| {
             for port in &pod.ports {
                 if port.protocol == protocol && port.name.as_deref() == Some(name) {
-                    found.entry(port.port).or_default().insert(key.clone());
+                    found.entry(port.port).or_default().insert(place);
                 }
             }
         };
         if direction == Direction::In {
-            self.selected.iter().for_each(|(k, p)| look(k, p));
+            self.selected.iter().for_each(|(place, pod)| look(*place, pod));
         } else {
-            for (key, (pod, workload)) in &self.cluster.pods {
+            for (place, (pod, workload)) in (0..).zip(self.cluster.pods.values()) {
                 if workload.addresses.iter().any(|(a, _)| peers.contains(*a)) {
-                    look(key, pod);
+                    look(place, pod);
                 }
             }
         }
-        found
+        found.into_iter().map(|(number, pods)| (number, pods.into_iter().collect())).collect()
     }
 
     fn peers(&self, rule: &PolicyRule) -> (AddressSet, String) {
@@ -355,19 +445,18 @@ impl<'a> PolicyCompiler<'a> {
                 (set, text)
             }
             PolicyPeer::Pods { namespaces, pods } => {
-                let in_namespace = |namespace: &str| match namespaces {
-                    None => namespace == self.key.namespace,
-                    Some(selector) => self
-                        .definitions
-                        .namespaces
-                        .get(namespace)
-                        .is_some_and(|n| selector.matches(&n.meta.labels)),
-                };
-                let chosen = self.cluster.pods.iter().filter(|(k, (p, _))| {
-                    in_namespace(&k.namespace)
-                        && pods.as_ref().is_none_or(|s| s.matches(&p.meta.labels))
+                let own = || vec![self.key.namespace.as_str()];
+                let chosen = namespaces.as_ref().map_or_else(own, |selector| {
+                    let all = self.definitions.namespaces.iter();
+                    all.filter(|(_, n)| selector.matches(&n.meta.labels))
+                        .map(|(name, _)| name.as_str())
+                        .collect()
                 });
-                let set = addresses(chosen.map(|(_, (_, w))| w));
+                let chosen = chosen
+                    .into_iter()
+                    .flat_map(|namespace| self.places.of(namespace))
+                    .filter(|(_, p, _)| pods.as_ref().is_none_or(|s| s.matches(&p.meta.labels)));
+                let set = addresses(chosen.map(|(_, _, workload)| workload));
                 let place = match namespaces {
                     None => {
                         return (
@@ -470,7 +559,11 @@ fn numeric_services(rule: &PolicyRule) -> Vec<Service> {
 }
 
 /// What holds for the pods of each namespace that no policy selects.
-fn namespace_sections(definitions: &Definitions, cluster: &Cluster<'_>) -> Vec<Draft> {
+fn namespace_sections(
+    definitions: &Definitions,
+    cluster: &Cluster<'_>,
+    places: &Places<'_>,
+) -> Vec<Draft> {
     let directions: &[Direction] = match cluster.spec().isolation {
         Isolation::Ingress => &[Direction::In],
         Isolation::Full => &[Direction::In, Direction::Out],
@@ -485,8 +578,7 @@ fn namespace_sections(definitions: &Definitions, cluster: &Cluster<'_>) -> Vec<D
             continue;
         }
         let own = AddressSet::from_ranges(blocks.flat_map(|b| b.ranges().collect::<Vec<_>>()));
-        let pods: BTreeSet<ObjectName> =
-            cluster.pods.keys().filter(|k| k.namespace == *namespace).cloned().collect();
+        let pods: PodSet = places.of(namespace).map(|(place, _, _)| place).collect();
         for direction in directions {
             let peers = [
                 ("control-plane", &control_plane, "control plane".to_owned(), Action::Allow),
@@ -506,6 +598,7 @@ fn namespace_sections(definitions: &Definitions, cluster: &Cluster<'_>) -> Vec<D
                     destination: AddressSet::any(),
                     destination_text: "any".to_owned(),
                     services: Vec::new(),
+                    strict: true,
                     applied_to_text: format!("ns {namespace}"),
                     action,
                 };

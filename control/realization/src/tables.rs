@@ -128,24 +128,54 @@ impl Tables<'_> {
     }
 
     fn hosts(&self) -> Vec<HostRow> {
-        let mut rows = Vec::new();
+        let mut rows = self.hypervisors();
         for host in self.hosts.iter().filter(|h| !h.name.starts_with("pod/")) {
             for (interface, port) in host.config.interfaces.iter().zip(&host.ports) {
                 let segment =
                     self.network.port(*port).and_then(|p| self.network.segment(p.segment));
                 rows.push(HostRow {
                     name: host.name.clone(),
-                    interface: interface.name.clone(),
-                    segment: segment.map(|s| s.name.clone()).unwrap_or_default(),
+                    interface: Some(interface.name.clone()),
+                    segment: segment.map(|s| s.name.clone()),
                     addresses: interface
                         .addresses
                         .iter()
                         .map(|(a, len)| format!("{a}/{len}"))
                         .collect(),
-                    mac: interface.mac.to_string(),
+                    mac: Some(interface.mac.to_string()),
                     forwarding: host.config.forwarding,
                     rules: host.config.routing.rules().iter().map(ToString::to_string).collect(),
+                    workloads: Vec::new(),
                 });
+            }
+        }
+        rows
+    }
+
+    /// The ESXi hosts with what they run: what one balances, it balances for all of these.
+    fn hypervisors(&self) -> Vec<HostRow> {
+        let Some(cluster) = self.cluster() else { return Vec::new() };
+        let mut rows: Vec<HostRow> = cluster
+            .spec()
+            .hosts
+            .names()
+            .iter()
+            .map(|name| HostRow {
+                name: name.clone(),
+                interface: None,
+                segment: None,
+                addresses: Vec::new(),
+                mac: None,
+                forwarding: false,
+                rules: Vec::new(),
+                workloads: Vec::new(),
+            })
+            .collect();
+        let vms = cluster.vms.iter().map(|vm| (vm.eth1.hypervisor, format!("vm/{}", vm.name)));
+        let pods = cluster.pods.iter().map(|(key, (_, w))| (w.hypervisor, format!("pod/{key}")));
+        for (hypervisor, workload) in vms.chain(pods) {
+            if let Some(row) = rows.get_mut(hypervisor as usize) {
+                row.workloads.push(workload);
             }
         }
         rows

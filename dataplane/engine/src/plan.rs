@@ -70,6 +70,8 @@ pub struct Plan {
     pub session: Option<(SessionId, Direction)>,
     /// The tenant whose share of the session table a new session takes.
     pub tenant: Option<u32>,
+    /// The new session is a TCP connection that is under way already.
+    pub picked_up: bool,
     /// New stage records, oriented as the packet goes.
     pub records: Records,
     /// The tuple as the packet came.

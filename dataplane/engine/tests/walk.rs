@@ -511,3 +511,31 @@ fn illegal_flags_and_blind_resets_are_dropped() {
         assert_eq!(b.worker.sessions()[0].progress.timer_state(), engine::TimerState::TcpClosed);
     }
 }
+
+#[test]
+fn a_rule_that_is_not_strict_picks_a_connection_up() {
+    let with = |strict| {
+        let mut net = network();
+        let mut allow = rule(1001, "any", "any", Vec::new(), Action::Allow);
+        allow.strict = strict;
+        net.firewall.rules = vec![allow];
+        for port in [0, 1] {
+            let vnic = net.ports[port].vnic.as_mut().unwrap();
+            (vnic.rules_in, vnic.rules_out) = ([0].into(), [0].into());
+        }
+        Bench::new(net)
+    };
+    let to_b = |flags| {
+        let f = FrameBuilder::new(ip("10.244.0.18"), ip("10.244.0.34")).macs(mac(1), GATEWAY);
+        f.tcp(40000, 80, flags).ack(9).build()
+    };
+    let mut b = with(false);
+    for flags in [FIN | ACK, RST | ACK, SYN | ACK] {
+        assert!(b.send(POD_A, to_b(flags)).is_empty(), "{flags:x}");
+    }
+    only(&b.send(POD_A, to_b(ACK)), POD_B);
+    assert_eq!(b.worker.sessions()[0].progress.timer_state(), engine::TimerState::TcpEstablished);
+    let mut b = with(true);
+    assert!(b.send(POD_A, to_b(ACK)).is_empty());
+    assert_eq!(b.only_drop().1, DropReason::NotSyn);
+}

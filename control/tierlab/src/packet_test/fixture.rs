@@ -216,6 +216,7 @@ fn network() -> Network {
                     protocol: protocol::TCP,
                     ports: ServicePorts::Destination(vec![(5432, 5432)]),
                 }],
+                strict: true,
                 applied_to_text: "pod/bank/db".to_owned(),
                 action: Action::Drop,
             }],

@@ -1,6 +1,7 @@
 //! Outcomes for people, for programs and for CI: text, JSON, JUnit XML and TAP.
 
 use super::{Status, TestOutcome};
+use crate::output::printable;
 use serde::{Serialize, Serializer};
 use std::fmt::Write;
 use std::time::Duration;
@@ -124,10 +125,14 @@ pub fn junit(outcomes: &[TestOutcome]) -> String {
         if let Some(message) = &outcome.message {
             let element = if outcome.status == Status::BadInput { "error" } else { "failure" };
             let first = message.lines().next().unwrap_or_default();
-            line(
-                &mut out,
-                &format!("    <{element} message=\"{}\">{}</{element}>", xml(first), xml(message)),
-            );
+            let mut lines = message.lines().map(xml).collect::<Vec<_>>();
+            if let Some(start) = lines.first_mut() {
+                *start = format!("    <{element} message=\"{}\">{start}", xml(first));
+            }
+            if let Some(end) = lines.last_mut() {
+                end.push_str(&format!("</{element}>"));
+            }
+            lines.iter().for_each(|text| line(&mut out, text));
         }
         line(&mut out, "  </testcase>");
     }
@@ -135,9 +140,10 @@ pub fn junit(outcomes: &[TestOutcome]) -> String {
     out
 }
 
+/// Adds a line. Names of files and what frames carried cannot move the cursor or colour the terminal.
 fn line(out: &mut String, text: &str) {
-    // Writing to a string cannot fail.
-    let _ = writeln!(out, "{text}");
+    out.push_str(&printable(text));
+    out.push('\n');
 }
 
 /// Escapes for XML 1.0, text and attributes; characters that XML cannot hold become U+FFFD.
@@ -247,6 +253,19 @@ mod tests {
             "{xml}"
         );
         assert!(xml.contains("<error message=\"tests/a.yaml:20: no\">"), "{xml}");
+    }
+
+    #[test]
+    fn escapes_do_not_reach_the_terminal() {
+        let mut all = outcomes();
+        for outcome in &mut all {
+            outcome.name.push_str("\u{1b}[31m\u{9b}");
+            outcome.message = Some("a\u{1b}[31m\nb\u{7}".to_owned());
+        }
+        for rendered in [text(&all), tap(&all), junit(&all)] {
+            assert!(!rendered.contains(|c: char| c.is_control() && c != '\n'), "{rendered:?}");
+        }
+        assert!(text(&all).contains("    a\\u{1b}[31m\n    b\\u{7}\n"), "{}", text(&all));
     }
 
     #[test]

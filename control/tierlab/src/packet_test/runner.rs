@@ -6,7 +6,7 @@ use super::inbox::Inbox;
 use super::scope::Scope;
 use super::wanted::{Arrival, Resolution, Wanted};
 use super::{Status, TestBed, TestOutcome, drops};
-use definitions::model::PacketTest;
+use definitions::model::{PacketTest, Source};
 use definitions::own::{Expect, ExpectDrop, ExpectNothing, Step};
 use engine::network::{Network, PortId};
 use hosts::Lab;
@@ -318,10 +318,11 @@ impl Running<'_> {
             Some(Step::Advance(_)) => "advance",
             None => "no step",
         };
-        let place = format!(
-            "{}: PacketTest {}, step {} ({kind})",
-            test.meta.source, test.meta.name, self.step
-        );
+        // A test that was not loaded from a file knows its own place only.
+        let index = self.step.saturating_sub(1);
+        let line = test.spec.lines.get(index).copied().unwrap_or(test.meta.source.line);
+        let source = Source { line, ..test.meta.source.clone() };
+        let place = format!("{source}: PacketTest {}, step {} ({kind})", test.meta.name, self.step);
         match stop {
             Stop::BadInput(message) => (Status::BadInput, Some(format!("{place}: {message}"))),
             Stop::Failed(failure) => {

@@ -167,16 +167,10 @@ pub struct Route {
 }
 
 /// The forwarding table of a router.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Fib {
     /// One map a prefix length in use, longest first; lengths count mapped bits (IPv4 /0 is 96).
     lengths: Vec<(u8, HashMap<u128, Route, SeededState>)>,
-}
-
-impl Default for Fib {
-    fn default() -> Fib {
-        Fib { lengths: Vec::new() }
-    }
 }
 
 impl Fib {

@@ -259,6 +259,9 @@ pub struct Rule {
     pub destination_text: String,
     /// Services; empty is every protocol.
     pub services: Vec<Service>,
+    /// TCP strict: a session begins with a SYN. Otherwise a connection that is under way is picked up
+    /// at its next segment with data or an acknowledgment, as NSX does by default.
+    pub strict: bool,
     /// The workloads it is applied to, for people; the vNICs list their rules.
     pub applied_to_text: String,
     /// What it does.

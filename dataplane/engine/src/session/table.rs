@@ -5,7 +5,7 @@
 
 use super::{
     Direction, MAX_RECORDS, Observation, Progress, RecordKind, Records, Session, SessionId,
-    StageRecord, TimerSettings, Traffic,
+    StageRecord, TcpState, TimerSettings, Traffic,
 };
 use crate::cache::FlowKey;
 use crate::hash::{SeededState, seeded};
@@ -62,6 +62,8 @@ pub struct NewSession {
     pub terminating: Tuple,
     /// Whose share it takes.
     pub tenant: Option<u32>,
+    /// It is a TCP connection that is under way already.
+    pub picked_up: bool,
 }
 
 /// A tenant's part of the table.
@@ -187,7 +189,7 @@ impl Sessions {
     /// # Errors
     /// [`CommitError::Conflict`] if a tuple is taken, [`CommitError::Full`] if it has too many records.
     pub fn insert(&self, new: NewSession, now: Time) -> Result<SessionId, CommitError> {
-        let NewSession { records, initiating, terminating, tenant } = new;
+        let NewSession { records, initiating, terminating, tenant, picked_up } = new;
         let mut inner = self.lock();
         if records.len() > MAX_RECORDS {
             return Err(CommitError::Full);
@@ -205,7 +207,10 @@ impl Sessions {
             tenant,
             initiating,
             terminating,
-            progress: Progress::new(initiating.protocol),
+            progress: match Progress::new(initiating.protocol) {
+                Progress::Tcp(_) if picked_up => Progress::Tcp(TcpState::under_way()),
+                other => other,
+            },
             records,
             traffic: [Traffic::default(); 2],
             cached: [None; 2],

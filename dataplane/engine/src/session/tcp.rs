@@ -84,6 +84,13 @@ pub struct TcpState {
 }
 
 impl TcpState {
+    /// A connection of which the handshake was not seen.
+    #[must_use]
+    pub fn under_way() -> TcpState {
+        let sender = Sender { syn: true, ..Sender::default() };
+        TcpState { senders: [sender; 2], acknowledged: true, reset: false }
+    }
+
     fn pair(&self, direction: Direction) -> (&Sender, &Sender) {
         let [forward, reply] = &self.senders;
         match direction {

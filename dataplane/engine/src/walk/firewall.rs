@@ -50,7 +50,12 @@ impl<O: Observer> Walk<'_, O> {
             // Nobody answers to a group: judged, never remembered.
             return Ok(());
         }
-        self.may_begin().map_err(|reason| self.drop(stage, reason, &port.name, None))?;
+        let picks_up = rule.is_some_and(|r| !r.strict) && self.is_under_way();
+        if picks_up {
+            self.plan.picked_up = true;
+        } else {
+            self.may_begin().map_err(|reason| self.drop(stage, reason, &port.name, None))?;
+        }
         let rule = rule.map(|r| r.id);
         self.plan.records.push(StageRecord {
             node,
@@ -75,6 +80,16 @@ impl<O: Observer> Walk<'_, O> {
             && session.records.iter().any(|r| {
                 r.node == Node::Balancer(id) && r.after == record.before && r.before != r.after
             })
+    }
+
+    /// Whether the packet is a segment of a connection whose beginning was not seen. A bare FIN or RST
+    /// never opens anything.
+    fn is_under_way(&self) -> bool {
+        use packet::tcp_flags::{ACK, FIN, RST, SYN};
+        self.ip()
+            .filter(|ip| ip.embedded().is_none())
+            .and_then(|ip| ip.tcp())
+            .is_some_and(|t| t.flags & ACK != 0 && t.flags & (SYN | FIN | RST) == 0)
     }
 
     /// Whether an ICMP query or reply is of the kind that its session began with: an identifier that

@@ -155,25 +155,25 @@ impl<'a, O: Observer> Walk<'a, O> {
         let Some(port) = net.port(self.ingress) else {
             return Err(self.drop(Stage::Port, DropReason::UnknownPort, "port", None));
         };
-        self.from_port(port)?;
+        self.enter_port(port)?;
         if let Some(vnic) = &port.vnic {
-            self.from_vnic(port, vnic)?;
+            self.workload_sends(port, vnic)?;
         }
         let mut place = Place::Entering(port.segment);
         loop {
             place = match place {
                 Place::Entering(segment) => self.enter_segment(segment)?,
-                Place::Leaving(segment) => self.to_station(segment)?,
+                Place::Leaving(segment) => self.reach_station(segment)?,
                 Place::Router(router, interface) => self.route(router, interface)?,
                 Place::Port(out) => {
-                    self.to_port(out)?;
+                    self.leave_port(out)?;
                     return Ok(out);
                 }
             };
         }
     }
 
-    fn from_port(&mut self, port: &Port) -> Stop<()> {
+    fn enter_port(&mut self, port: &Port) -> Stop<()> {
         if self.headers.src_mac.is_group() || self.headers.src_mac == packet::Mac::ZERO {
             return Err(self.drop(Stage::Port, DropReason::BadSourceMac, &port.name, None));
         }
@@ -183,13 +183,13 @@ impl<'a, O: Observer> Walk<'a, O> {
         Ok(())
     }
 
-    fn to_port(&mut self, out: PortId) -> Stop<()> {
+    fn leave_port(&mut self, out: PortId) -> Stop<()> {
         let net = self.view.net;
         let Some(port) = net.port(out) else {
             return Err(self.drop(Stage::Port, DropReason::UnknownPort, "port", None));
         };
         if let Some(vnic) = &port.vnic {
-            self.to_vnic(out, port, vnic)?;
+            self.workload_receives(out, port, vnic)?;
         }
         self.mtu = self.mtu.min(port.mtu);
         let too_large =

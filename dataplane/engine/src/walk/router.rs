@@ -69,7 +69,9 @@ impl<O: Observer> Walk<'_, O> {
         self.fits(stage, router, entry, exit)?;
         match exit.attachment {
             Attachment::Router(next, interface) => Ok(Place::Router(next, interface)),
-            Attachment::Segment(segment) => self.to_neighbor(id, router, entry, hop, exit, segment),
+            Attachment::Segment(segment) => {
+                self.reach_neighbor(id, router, entry, hop, exit, segment)
+            }
         }
     }
 
@@ -330,7 +332,7 @@ impl<O: Observer> Walk<'_, O> {
     }
 
     /// Sends on to a station of a segment: its MAC is known, or asked for while the packet waits.
-    fn to_neighbor(
+    fn reach_neighbor(
         &mut self,
         id: RouterId,
         router: &Router,

@@ -50,7 +50,7 @@ impl<O: Observer> Walk<'_, O> {
     }
 
     /// A packet that a router sent to a station.
-    pub(super) fn to_station(&mut self, id: SegmentId) -> Stop<Place> {
+    pub(super) fn reach_station(&mut self, id: SegmentId) -> Stop<Place> {
         let Some(segment) = self.view.net.segment(id) else {
             return Err(self.drop(Stage::Segment, DropReason::UnknownPort, "segment", None));
         };

@@ -19,7 +19,7 @@ const ROUTER_ADVERTISEMENT: u8 = 134;
 const DHCP_SERVER_PORT: u16 = 67;
 
 impl<O: Observer> Walk<'_, O> {
-    pub(super) fn from_vnic(&mut self, port: &Port, vnic: &Vnic) -> Stop<()> {
+    pub(super) fn workload_sends(&mut self, port: &Port, vnic: &Vnic) -> Stop<()> {
         self.plan.tenant = Some(vnic.tenant);
         self.segment_security(port)?;
         if vnic.spoof_guard {
@@ -37,7 +37,7 @@ impl<O: Observer> Walk<'_, O> {
         self.firewall(self.ingress, port, vnic, false)
     }
 
-    pub(super) fn to_vnic(&mut self, id: PortId, port: &Port, vnic: &Vnic) -> Stop<()> {
+    pub(super) fn workload_receives(&mut self, id: PortId, port: &Port, vnic: &Vnic) -> Stop<()> {
         self.plan.tenant = self.plan.tenant.or(Some(vnic.tenant));
         if !self.is_stateful() {
             return Ok(());

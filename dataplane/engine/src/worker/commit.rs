@@ -5,7 +5,7 @@ use crate::cache::wire_packets;
 use crate::network::{Network, PortId};
 use crate::plan::{Outcome, Plan, Resolved, Verdict};
 use crate::session::{
-    CommitError, Direction, NewSession, Observation, Records, Room, Segment, SessionId,
+    CommitError, Direction, NewSession, Observation, Progress, Records, Room, Segment, SessionId,
 };
 use crate::tables::{MAX_AFFINITY, MAX_NEIGHBORS, Neighbor};
 use packet::{Frame, Headers, Time};
@@ -92,13 +92,12 @@ impl Worker {
         };
         self.arm(net, id, &observation);
         let steady = self.sessions.get(id).is_some_and(|s| s.progress.is_steady(direction));
-        if !steady {
-            // A connection that is opening or closing is nobody's cached business.
-            if let Some(session) = self.sessions.get(id) {
-                if matches!(session.progress, crate::session::Progress::Tcp(_)) {
-                    self.forget_session(&session);
-                }
-            }
+        // A connection that is opening or closing is nobody's cached business.
+        if !steady
+            && let Some(session) = self.sessions.get(id)
+            && matches!(session.progress, Progress::Tcp(_))
+        {
+            self.forget_session(&session);
         }
         Ok(Some(Committed { id, direction, steady }))
     }
@@ -140,7 +139,13 @@ impl Worker {
             Room::Full => return Err(CommitError::Full),
         }
         let records = plan.records.clone();
-        let new = NewSession { records, initiating, terminating, tenant: plan.tenant };
+        let new = NewSession {
+            records,
+            initiating,
+            terminating,
+            tenant: plan.tenant,
+            picked_up: plan.picked_up,
+        };
         let id = self.sessions.insert(new, now)?;
         Ok(Some((id, Direction::Forward, true)))
     }

@@ -279,11 +279,12 @@ impl Worker {
         let headers = own_headers(&walked);
         let held = matches!(outcome.verdict, Verdict::Hold(_));
         let passed = matches!(outcome.verdict, Verdict::Deliver(_) | Verdict::Flood { .. });
-        if !held && let Some(answer) = outcome.answer.take() {
-            if !outcome.answer_is_error || self.tables.may_answer(port, now) {
-                self.tables.accounting.originated += 1;
-                self.send(port, answer, tx);
-            }
+        if !held
+            && let Some(answer) = outcome.answer.take()
+            && (!outcome.answer_is_error || self.tables.may_answer(port, now))
+        {
+            self.tables.accounting.originated += 1;
+            self.send(port, answer, tx);
         }
         match &outcome.verdict {
             Verdict::Deliver(out) => {
