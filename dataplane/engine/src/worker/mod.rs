@@ -5,6 +5,7 @@
 //! [`Worker::advance`], which [`Worker::process`] calls first, so that nothing that has expired by
 //! `now` is ever used.
 
+mod caching;
 mod commit;
 mod fragments;
 mod timers;
@@ -14,20 +15,17 @@ pub use trace::{Trace, TraceEnd};
 
 use fragments::own_headers;
 
-use crate::cache::{CacheEntry, FlowCache, FlowKey, Key4, Key6, wire_packets};
+use crate::cache::{FlowCache, Key4, Key6, wire_packets};
 use crate::drops::{Drop, DropReason, Stage};
 use crate::fragments::Fragments;
 use crate::network::{Network, PortId};
 use crate::plan::{Outcome, Verdict};
-use crate::session::{
-    CommitError, Observation, RuleKey, Segment, Session, SessionId, Sessions, TimerSettings,
-    Traffic,
-};
+use crate::session::{CommitError, RuleKey, Session, Sessions, TimerSettings, Traffic};
 use crate::tables::{Accounting, DropKey, Held, Hit, PortTraffic, Tables};
 use crate::trace::{Nobody, Recorder, Step};
 use crate::walk::{View, Walk};
 use packet::{
-    ChecksumState, EmbeddedRewrite, Frame, Headers, Rewrite, Time, fragment_ipv4, parse, tcp_flags,
+    ChecksumState, EmbeddedRewrite, Frame, Headers, Rewrite, Time, fragment_ipv4, parse,
     verify_transport,
 };
 use std::collections::BTreeMap;
@@ -157,37 +155,6 @@ impl Worker {
         }
         self.count_received(port, wire_packets(&frame, &headers), frame.bytes.len() as u64);
         self.slow(net, port, frame, headers, now, tx);
-    }
-
-    /// Repeats a cached action, if there is one that holds.
-    fn hit(
-        &mut self,
-        net: &Network,
-        port: PortId,
-        frame: &mut Frame,
-        headers: &Headers,
-        now: Time,
-    ) -> Option<PortId> {
-        let ip = headers.ip()?;
-        let generation = self.generation;
-        let entry = match FlowKey::of(port, headers)? {
-            FlowKey::V4(key) => self.cache4.get_mut(&key),
-            FlowKey::V6(key) => self.cache6.get_mut(&key),
-        }?;
-        if entry.epoch != net.epoch
-            || entry.generation != generation
-            || !entry.admits(frame, headers, ip)
-        {
-            return None;
-        }
-        entry.unreported.add(wire_packets(frame, headers), frame.bytes.len() as u64);
-        entry.frames += 1;
-        entry.last_seen = now;
-        if let (Some(sender), Some(tcp)) = (&mut entry.tcp, ip.tcp()) {
-            sender.extend(Segment::of(tcp));
-        }
-        entry.rewrite.apply(frame, headers);
-        Some(entry.out)
     }
 
     /// What no cached action covers: fragments find their datagram, everything else is walked.
@@ -374,168 +341,9 @@ impl Worker {
         self.tables.count_drop(&drop, bytes, now);
     }
 
-    #[allow(clippy::too_many_arguments, reason = "everything that a cached action is made of")]
-    fn store(
-        &mut self,
-        net: &Network,
-        port: PortId,
-        headers: &Headers,
-        outcome: &Outcome,
-        rewrite: Rewrite,
-        session: Option<commit::Committed>,
-        out: PortId,
-        now: Time,
-    ) {
-        let Some(key) = FlowKey::of(port, headers) else {
-            return;
-        };
-        let tcp =
-            headers.ip().filter(|_| session.is_some()).and_then(|ip| ip.tcp()).map(Segment::of);
-        if session.as_ref().is_some_and(|s| !s.steady) || tcp.is_some_and(|t| !t.is_plain()) {
-            return;
-        }
-        let session = session.map(|s| (s.id, s.direction));
-        if let Some((id, direction)) = session
-            && let Some(old) = self.sessions.set_cached(id, direction, key)
-        {
-            self.forget(old);
-        }
-        let entry = CacheEntry {
-            epoch: net.epoch,
-            generation: outcome.generation,
-            src_mac: headers.src_mac,
-            mtu: outcome.mtu,
-            tcp,
-            rewrite,
-            out,
-            serial: 0,
-            session,
-            learned: outcome.plan.learned.map(|l| l.segment),
-            unreported: Traffic::default(),
-            frames: 0,
-            last_seen: now,
-        };
-        match key {
-            FlowKey::V4(key) => {
-                for (key, old) in self.cache4.insert(key, entry) {
-                    self.report(FlowKey::V4(key), old);
-                }
-            }
-            FlowKey::V6(key) => {
-                for (key, old) in self.cache6.insert(key, entry) {
-                    self.report(FlowKey::V6(key), old);
-                }
-            }
-        }
-    }
-
     fn count_received(&mut self, port: PortId, packets: u64, bytes: u64) {
         self.tables.accounting.received += 1;
         self.tables.ports.entry(port).or_default().rx.add(packets, bytes);
-    }
-
-    /// Forgets a cached action after reporting what it saw.
-    fn forget(&mut self, key: FlowKey) {
-        let entry = match &key {
-            FlowKey::V4(k) => self.cache4.remove(k),
-            FlowKey::V6(k) => self.cache6.remove(k),
-        };
-        if let Some(entry) = entry {
-            self.report(key, entry);
-        }
-    }
-
-    /// Reports what a cached action saw and keeps it.
-    fn report_in_place(&mut self, key: FlowKey) {
-        let seen = match &key {
-            FlowKey::V4(k) => self.cache4.get_mut(k).map(CacheEntry::take_observations),
-            FlowKey::V6(k) => self.cache6.get_mut(k).map(CacheEntry::take_observations),
-        };
-        if let Some(entry) = seen {
-            self.report(key, entry);
-        }
-    }
-
-    /// Reports what cached actions saw of a session, and keeps them.
-    fn report_session(&mut self, id: SessionId) {
-        let cached = self.sessions.get(id).map(|s| s.cached);
-        for key in cached.into_iter().flatten().flatten() {
-            self.report_in_place(key);
-        }
-    }
-
-    fn forget_session(&mut self, session: &Session) {
-        for key in session.cached.into_iter().flatten() {
-            self.forget(key);
-        }
-    }
-
-    /// Reports what the cached action for this packet's own flow saw before the packet is walked,
-    /// so that counters stay in order.
-    fn report_for(&mut self, port: PortId, headers: &Headers) {
-        if let Some(key) = FlowKey::of(port, headers) {
-            self.forget(key);
-        }
-    }
-
-    /// Whether a reset was judged by a session that had not heard from the cache yet; it has now.
-    fn is_behind(&mut self, walked: &Headers, outcome: &Outcome) -> bool {
-        let is_reset =
-            walked.ip().and_then(|ip| ip.tcp()).is_some_and(|t| t.flags & tcp_flags::RST != 0);
-        let Some((id, _)) = outcome.plan.session.filter(|_| is_reset) else { return false };
-        let Some(session) = self.sessions.get(id) else { return false };
-        let before = self.cached();
-        self.forget_session(&session);
-        self.cached() != before
-    }
-
-    /// Folds a cached action's observations into session, rules, ports and stations.
-    fn report(&mut self, key: FlowKey, entry: CacheEntry) {
-        if entry.frames == 0 {
-            return;
-        }
-        let Traffic { packets, bytes } = entry.unreported;
-        let port = key.port();
-        self.tables.accounting.received += entry.frames;
-        self.tables.accounting.delivered += entry.frames;
-        self.tables.ports.entry(port).or_default().rx.add(packets, bytes);
-        self.tables.ports.entry(entry.out).or_default().tx.add(packets, bytes);
-        if let Some(segment) = entry.learned
-            && let Some(s) = self.tables.stations.get_mut(&(segment, entry.src_mac))
-            && s.port == port
-        {
-            s.last_seen = s.last_seen.max(entry.last_seen);
-        }
-        let Some((id, direction)) = entry.session else {
-            return;
-        };
-        let observation = Observation {
-            direction,
-            tcp: entry.tcp,
-            icmp_error: false,
-            packets,
-            bytes,
-            now: entry.last_seen,
-        };
-        self.observe(id, &observation);
-    }
-
-    /// Reports everything that cached actions have seen, in the order of their keys.
-    pub fn collect(&mut self) {
-        let mut seen: Vec<(FlowKey, CacheEntry)> = Vec::new();
-        for (key, entry) in self.cache4.entries_mut() {
-            if entry.frames > 0 {
-                seen.push((FlowKey::V4(*key), entry.take_observations()));
-            }
-        }
-        for (key, entry) in self.cache6.entries_mut() {
-            if entry.frames > 0 {
-                seen.push((FlowKey::V6(*key), entry.take_observations()));
-            }
-        }
-        for (key, entry) in seen {
-            self.report(key, entry);
-        }
     }
 
     /// All sessions, oldest first.
