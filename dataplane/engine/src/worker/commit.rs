@@ -6,6 +6,7 @@ use crate::network::{Network, PortId};
 use crate::plan::{Outcome, Plan, Resolved, Verdict};
 use crate::session::{
     CommitError, Direction, NewSession, Observation, Progress, Records, Room, Segment, SessionId,
+    StageRecord,
 };
 use crate::tables::{MAX_AFFINITY, MAX_NEIGHBORS, Neighbor};
 use packet::{Frame, Headers, Time};
@@ -74,7 +75,7 @@ impl Worker {
             self.sessions.rejudge(id, *node, *rule);
         }
         if begun {
-            for key in plan.records.iter().filter_map(crate::session::StageRecord::rule_key) {
+            for key in plan.records.iter().filter_map(StageRecord::rule_key) {
                 self.tables.hits.entry(key).or_default().sessions += 1;
             }
         }
@@ -90,7 +91,7 @@ impl Worker {
             bytes: frame.bytes.len() as u64,
             now,
         };
-        self.arm(net, id, &observation);
+        self.observe(id, &observation);
         let steady = self.sessions.get(id).is_some_and(|s| s.progress.is_steady(direction));
         // A connection that is opening or closing is nobody's cached business.
         if !steady
@@ -159,19 +160,13 @@ impl Worker {
         }
     }
 
-    /// Counts a packet on its session and its rules, and arms the session's timer.
-    fn arm(&mut self, net: &Network, id: SessionId, observation: &Observation) {
-        self.timers = net.timers;
-        self.observe(id, observation);
-    }
-
     /// Counts packets on a session and its rules.
     pub(super) fn observe(&mut self, id: SessionId, observation: &Observation) {
         self.sessions.observe(id, observation, &self.timers);
         let Some(session) = self.sessions.get(id) else {
             return;
         };
-        for key in session.records.iter().filter_map(crate::session::StageRecord::rule_key) {
+        for key in session.records.iter().filter_map(StageRecord::rule_key) {
             let hit = self.tables.hits.entry(key).or_default();
             hit.traffic.add(observation.packets, observation.bytes);
             hit.last = hit.last.max(Some(observation.now));
