@@ -10,34 +10,11 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use definitions::Input;
 use engine::network::{Action, Category, Direction, Network, Rule};
 use engine::{Received, Worker, WorkerConfig};
-use hosts::generator::{Ends, Generator};
+use hosts::generator::Generator;
 use packet::{FrameBuilder, Time};
-use realization::{Allocations, Realized};
+use realization::Allocations;
 use std::hint::black_box;
-use std::path::Path;
-
-fn supervisor() -> Realized {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../topologies/supervisor");
-    let loaded = definitions::load(&[Input::Path(path)]).expect("the lab loads");
-    realization::realize(&loaded.definitions, &Allocations::default()).expect("the lab is realized")
-}
-
-fn network(realized: &Realized) -> Network {
-    let mut network = realized.network.clone();
-    network.epoch = 1;
-    network.seed = 7;
-    network
-}
-
-fn ends(realized: &Realized) -> Ends {
-    let (_, teller) = realized.names.port("pod/banking/teller").expect("the lab's pod");
-    let (_, client) = realized.names.port("host/client").expect("the lab's client");
-    Ends {
-        inside: (teller.port, teller.mac, teller.addresses[0]),
-        gateway: packet::Mac([0x02, 0x50, 0x56, 0x56, 0x44, 0x52]),
-        outside: client.addresses[0],
-    }
-}
+use tierlab_benches::{ends, network, supervisor, supervisor_path};
 
 fn parse(c: &mut Criterion) {
     let realized = supervisor();
@@ -135,7 +112,7 @@ fn expiry(c: &mut Criterion) {
 }
 
 fn realize(c: &mut Criterion) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../topologies/supervisor");
+    let path = supervisor_path();
     c.bench_function("realize/supervisor", |b| {
         b.iter(|| {
             let loaded = definitions::load(&[Input::Path(path.clone())]).expect("the lab loads");

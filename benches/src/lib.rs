@@ -1,1 +1,50 @@
-//! Benchmarks; see `benches/`. `cargo bench -p tierlab-benches` runs them.
+//! What the benchmarks share: the lab of the source articles, and flows through its whole chain.
+#![allow(clippy::expect_used, reason = "a benchmark that cannot run should say why and stop")]
+
+use definitions::Input;
+use engine::network::Network;
+use hosts::generator::Ends;
+use realization::{Allocations, Realized};
+use std::path::{Path, PathBuf};
+
+/// Where the lab is defined.
+#[must_use]
+pub fn supervisor_path() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../topologies/supervisor")
+}
+
+/// The lab of the source articles.
+///
+/// # Panics
+/// If its definitions are wrong.
+#[must_use]
+pub fn supervisor() -> Realized {
+    let loaded = definitions::load(&[Input::Path(supervisor_path())]).expect("the lab loads");
+    realization::realize(&loaded.definitions, &Allocations::default()).expect("the lab is realized")
+}
+
+/// Its network, ready for a worker.
+#[must_use]
+pub fn network(realized: &Realized) -> Network {
+    let mut network = realized.network.clone();
+    network.epoch = 1;
+    network.seed = 7;
+    network
+}
+
+/// A pod of it and a client outside: between them are firewall, SNAT, both gateways and ECMP.
+///
+/// # Panics
+/// If the lab has them no more.
+#[must_use]
+pub fn ends(realized: &Realized) -> Ends {
+    let (_, teller) = realized.names.port("pod/banking/teller").expect("the lab's pod");
+    let (_, client) = realized.names.port("host/client").expect("the lab's client");
+    let address =
+        |place: &realization::names::Place| place.addresses.first().copied().expect("an address");
+    Ends {
+        inside: (teller.port, teller.mac, address(teller)),
+        gateway: packet::Mac([0x02, 0x50, 0x56, 0x56, 0x44, 0x52]),
+        outside: address(client),
+    }
+}

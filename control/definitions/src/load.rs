@@ -303,7 +303,10 @@ impl Loader {
         if kind == kubernetes::GUEST_CLUSTER && api_version == kubernetes::GUEST_CLUSTER_VERSION {
             return self.guest_cluster(file, &document);
         }
-        match kubernetes::EMULATED.iter().find(|(name, _)| *name == kind) {
+        // A kind may be read in several groups; the first is the one to recommend.
+        let known = || kubernetes::EMULATED.iter().filter(|(name, _)| *name == kind);
+        let read = known().find(|(_, version)| *version == api_version);
+        match read.or_else(|| known().next()) {
             Some((kind, version)) if *version == api_version => {
                 self.kubernetes_object(file, kind, document);
             }
@@ -422,6 +425,11 @@ impl Loader {
             "Endpoints" => take!(Endpoints, kubernetes::endpoints, endpoints),
             "EndpointSlice" => take!(EndpointSlice, kubernetes::endpoint_slice, endpoint_slices),
             "NetworkPolicy" => take!(NetworkPolicy, kubernetes::network_policy, network_policies),
+            kubernetes::SECURITY_POLICY => take!(
+                kubernetes::SecurityPolicyManifest,
+                kubernetes::security_policy,
+                security_policies
+            ),
             _ => {
                 if let Some(workload) = kubernetes::workload(subject, &document, kind)
                     && self.first(file, &document, kind, &workload.meta)

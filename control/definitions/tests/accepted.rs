@@ -250,7 +250,10 @@ spec:
   - advance: 1h30m
 "
     ));
-    let steps = &d.packet_tests["all"].spec.steps;
+    let test = &d.packet_tests["all"];
+    let from_start: Vec<u32> = test.spec.lines.iter().map(|l| l - test.meta.source.line).collect();
+    assert_eq!(from_start, [5, 10, 11, 18, 19, 20, 21, 22, 23, 24]);
+    let steps = &test.spec.steps;
     let Step::Send(first) = &steps[0] else { panic!() };
     assert_eq!(first.udp.as_ref().unwrap().sport, Some(NumberExpr::Literal(5000)));
     let Step::Expect(icmp) = &steps[2] else { panic!() };
@@ -579,8 +582,8 @@ fn the_order_of_files_and_documents_is_gone() {
     );
     assert_eq!(forward.supervisor().unwrap().spec, backward.supervisor().unwrap().spec);
     assert_eq!(
-        forward.packet_tests["snat-binding-outlives-dfw"].spec,
-        backward.packet_tests["snat-binding-outlives-dfw"].spec
+        forward.packet_tests["snat-binding-outlives-dfw"].spec.steps,
+        backward.packet_tests["snat-binding-outlives-dfw"].spec.steps
     );
 }
 

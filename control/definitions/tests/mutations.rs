@@ -22,6 +22,14 @@ spec:
   - from: [{ipBlock: {cidr: 10.0.0.0/8, except: [10.1.0.0/16]}}]
     ports: [{port: 80, endPort: 90}]
 ---
+apiVersion: nsx.vmware.com/v1alpha1
+kind: SecurityPolicy
+metadata: {name: p, labels: {lab.tierlab.dev/category: Environment}}
+spec:
+  priority: 10
+  rules:
+  - {action: reject, direction: in, appliedTo: [{podSelector: {}}], sources: [{ipBlocks: [{cidr: 10.0.0.0/8}]}], ports: [{port: 80}]}
+---
 apiVersion: v1
 kind: Service
 metadata: {name: web}

@@ -5,7 +5,8 @@
 //!
 //! The steps, a module each: `checks` (what the definitions together get wrong), `addressing` with `blocks` and
 //! `allocate` (who has which address, MAC, host), `topology` with `routes` (ports, segments, gateways), `nat`,
-//! `balancer`, `policy` (rules), `endpoints` (emulated hosts), `tables` and [`names`] (what people see and write).
+//! `balancer`, `policy` with `security_policy`, `rules`, `pod_sets` and `unmatched` (the firewall), `endpoints` (emulated
+//! hosts), `tables` and [`names`] (what people see and write).
 
 mod addressing;
 mod allocate;
@@ -18,10 +19,14 @@ mod fault;
 pub mod logical;
 pub mod names;
 mod nat;
+mod pod_sets;
 mod policy;
 mod routes;
+mod rules;
+mod security_policy;
 mod tables;
 mod topology;
+mod unmatched;
 
 #[cfg(test)]
 mod tests;

@@ -43,7 +43,7 @@ pub struct Logical {
     pub segments: Vec<SegmentRow>,
     /// `get pods`.
     pub pods: Vec<PodRow>,
-    /// `get hosts`: hypervisors, then control-plane VMs and external hosts with a row an interface.
+    /// `get hosts`: hypervisors, control-plane VMs and external hosts, the latter two a row an interface.
     pub hosts: Vec<HostRow>,
     /// `get services`.
     pub services: Vec<ServiceRow>,

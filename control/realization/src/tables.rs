@@ -149,6 +149,7 @@ impl Tables<'_> {
                 });
             }
         }
+        rows.sort_by(|a, b| a.name.cmp(&b.name));
         rows
     }
 

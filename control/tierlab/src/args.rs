@@ -1,6 +1,7 @@
 //! Commands and their arguments.
 
 use crate::output::Format;
+use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -123,7 +124,7 @@ pub struct Test {
     #[arg(long)]
     pub list: bool,
     /// Tests at a time; as many as there are cores by default
-    #[arg(short, long, value_name = "N")]
+    #[arg(short, long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     pub jobs: Option<usize>,
     /// Write the results as JUnit XML too
     #[arg(long, value_name = "FILE")]

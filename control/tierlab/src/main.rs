@@ -13,6 +13,7 @@ mod packet_test;
 mod tables;
 
 use clap::Parser;
+use output::printable;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -21,7 +22,10 @@ fn main() -> ExitCode {
     match commands::run(cli.command) {
         Ok(exit) => ExitCode::from(exit as u8),
         Err(error) => {
-            eprintln!("{error}");
+            // What the user or a file gave may be quoted in it.
+            for line in error.message.lines() {
+                eprintln!("{}", printable(line));
+            }
             ExitCode::from(error.exit as u8)
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::args;
 use crate::exit::Error;
+use crate::output::printable;
 use definitions::{Definitions, Diagnostic, Input};
 use engine::network::PortId;
 use hosts::{HostSpec, Lab};
@@ -55,7 +56,7 @@ pub fn realize(inputs: &[Input], kept: &Allocations) -> Result<Opened, Error> {
     let realized = realization::realize(&loaded.definitions, kept)
         .map_err(|faults| Error::input(lines(&faults)))?;
     for notice in loaded.notices.iter().chain(&realized.notices) {
-        eprintln!("{notice}");
+        eprintln!("{}", printable(&notice.to_string()));
     }
     Ok(Opened { definitions: loaded.definitions, realized })
 }
@@ -108,9 +109,9 @@ pub fn origin(realized: &Realized, lab: &Lab, from: &str) -> Result<Origin, Erro
             (place, false)
         }
     };
-    let (host, interface) = lab.host_at(place.port).ok_or_else(|| {
-        Error::input(format!("'{from}' has no emulated host to send from"))
-    })?;
+    let (host, interface) = lab
+        .host_at(place.port)
+        .ok_or_else(|| Error::input(format!("'{from}' has no emulated host to send from")))?;
     Ok(Origin { host, interface: bound.then_some(interface), port: place.port })
 }
 

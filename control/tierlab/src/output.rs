@@ -188,8 +188,7 @@ mod tests {
 
     #[test]
     fn json_has_every_field() {
-        let parsed: Value =
-            serde_json::from_str(&render(&lines(), Format::Json).unwrap()).unwrap();
+        let parsed: Value = serde_json::from_str(&render(&lines(), Format::Json).unwrap()).unwrap();
         assert_eq!(parsed[1], json!({"name": "long-name", "port": 443, "origin": null}));
     }
 }

@@ -35,6 +35,11 @@ pub struct HostConfig {
     pub answer_closed: bool,
     /// Name servers, as in `/etc/resolv.conf`; the first is what a query without a server asks.
     pub resolver: Vec<Addr>,
+    /// Domains that short names are tried in, as `search` in `/etc/resolv.conf`.
+    pub search: Vec<String>,
+    /// Dots from which on a name is tried as it is before it is tried in [`HostConfig::search`]
+    /// (`options ndots:N`).
+    pub ndots: usize,
 }
 
 impl HostConfig {
@@ -51,7 +56,25 @@ impl HostConfig {
             listen_all: false,
             answer_closed: true,
             resolver: Vec::new(),
+            search: Vec::new(),
+            ndots: 1,
         }
+    }
+
+    /// The names to ask for, one after the other until one exists, when `name` is looked up
+    /// (resolv.conf(5)): a final dot makes a name complete, a name with enough dots is tried as it
+    /// is first, another one last.
+    #[must_use]
+    pub fn search_names(&self, name: &str) -> Vec<String> {
+        if let Some(complete) = name.strip_suffix('.') {
+            return vec![complete.to_owned()];
+        }
+        let mut names: Vec<String> =
+            self.search.iter().map(|domain| format!("{name}.{domain}")).collect();
+        let dots = name.bytes().filter(|b| *b == b'.').count();
+        let place = if dots >= self.ndots { 0 } else { names.len() };
+        names.insert(place, name.to_owned());
+        names
     }
 }
 
@@ -122,6 +145,24 @@ pub enum ServiceKind {
         /// Who it says it is, e.g. `pod banking/web`.
         identity: String,
     },
-    /// An authoritative name server (RFC 1035).
+    /// An authoritative name server (RFC 1035), which may pass other questions on.
     Dns(Arc<Zone>),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_searched_as_resolv_conf_says() {
+        let mut pod = HostConfig::new("pod/a/x");
+        assert_eq!(pod.search_names("web"), ["web"]);
+        pod.search = vec!["a.svc.cluster.local".to_owned(), "cluster.local".to_owned()];
+        pod.ndots = 2;
+        let short = ["web.b.a.svc.cluster.local", "web.b.cluster.local", "web.b"];
+        assert_eq!(pod.search_names("web.b"), short);
+        let long = ["web.b.svc", "web.b.svc.a.svc.cluster.local", "web.b.svc.cluster.local"];
+        assert_eq!(pod.search_names("web.b.svc"), long);
+        assert_eq!(pod.search_names("web."), ["web"]);
+    }
 }

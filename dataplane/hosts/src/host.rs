@@ -306,6 +306,7 @@ impl Host {
             match self.operations.get(&id) {
                 Some(Operation::Ping(_)) => self.continue_ping(id, now, out),
                 Some(Operation::Datagram(_)) => self.send_again(id, now, out),
+                Some(Operation::Forwarded(_)) => self.ask_next_upstream(id, now, out),
                 Some(Operation::Connection { key, .. }) => {
                     let key = *key;
                     self.connection_timed_out(id, &key, now, out);

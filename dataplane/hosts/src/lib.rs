@@ -7,6 +7,7 @@
 
 mod addresses;
 pub mod config;
+pub mod dns_forward;
 mod forward;
 pub mod generator;
 mod host;

@@ -4,6 +4,8 @@
 //! questions and answers addressed to the host; a gratuitous announcement updates what is known and
 //! creates nothing.
 
+use std::collections::VecDeque;
+
 use packet::{Addr, Frame, Headers, IcmpErrorKind, IcmpMessage, Ip, Mac, Time, Transport};
 
 use crate::host::{Arrival, Host, HostDrop, HostMode, Output, martian_source};
@@ -58,7 +60,7 @@ impl Host {
         }
     }
 
-    fn send_ready(&mut self, dev: usize, ready: Vec<Pending>, mac: Mac, out: &mut Output) {
+    fn send_ready(&mut self, dev: usize, ready: VecDeque<Pending>, mac: Mac, out: &mut Output) {
         for packet in ready {
             self.send_to(dev, packet.frame, mac, out);
         }

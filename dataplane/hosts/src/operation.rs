@@ -383,5 +383,10 @@ pub(crate) struct Datagram {
 pub(crate) enum Operation {
     Ping(Box<Ping>),
     Datagram(Box<Datagram>),
-    Connection { key: crate::tcp::ConnectionKey, purpose: Purpose },
+    /// A client's question on its way to another name server; it has no result.
+    Forwarded(Box<crate::dns_forward::Forwarded>),
+    Connection {
+        key: crate::tcp::ConnectionKey,
+        purpose: Purpose,
+    },
 }

@@ -1,5 +1,6 @@
 //! UDP: the services that answer datagrams, and datagrams the host sends (RFC 768, RFC 1122, 4.1).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use packet::{Addr, IcmpErrorKind, Time, Udp};
@@ -43,7 +44,15 @@ impl Host {
             Some(ServiceKind::Echo) => Some(payload.to_vec()),
             Some(ServiceKind::Discard) => return,
             Some(ServiceKind::Dns(zone)) => {
-                match dns::respond(zone, payload, dns::MAX_UDP_MESSAGE) {
+                let zone = Arc::clone(zone);
+                let upstreams = dns::upstreams(&zone, payload);
+                if remote.port != 0
+                    && !upstreams.is_empty()
+                    && self.forward_query(arrival, (local, remote), payload, upstreams, now, out)
+                {
+                    return;
+                }
+                match dns::respond(&zone, payload, dns::MAX_UDP_MESSAGE) {
                     Some(answer) => Some(answer),
                     None => {
                         self.count(HostDrop::Malformed);
@@ -261,8 +270,13 @@ impl Host {
     }
 
     fn datagram_answered(&mut self, id: OperationId, data: Vec<u8>, now: Time, out: &mut Output) {
-        let Some(Operation::Datagram(datagram)) = self.operations.get(&id) else {
-            return;
+        let datagram = match self.operations.get(&id) {
+            Some(Operation::Datagram(datagram)) => datagram,
+            Some(Operation::Forwarded(_)) => {
+                self.upstream_answered(id, &data, now, out);
+                return;
+            }
+            _ => return,
         };
         let reply = UdpReply { local: datagram.local, remote: datagram.remote, data };
         let Purpose::Dns { asked, options } = datagram.purpose.clone() else {
@@ -286,6 +300,10 @@ impl Host {
 
     /// Ends the datagram exchange of operation `id`.
     pub(crate) fn finish_datagram(&mut self, id: OperationId, result: Result<UdpReply, Failure>) {
+        // A forwarded question is over when it is answered or its servers are, not by an error.
+        if !matches!(self.operations.get(&id), Some(Operation::Datagram(_))) {
+            return;
+        }
         let Some(Operation::Datagram(datagram)) = self.operations.remove(&id) else {
             return;
         };

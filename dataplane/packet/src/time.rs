@@ -48,9 +48,36 @@ impl Sub<Time> for Time {
     }
 }
 
-/// Seconds with the fraction that is needed, e.g. `12s`, `0.3s`.
+/// Seconds with exactly the fraction that is needed, e.g. `12s`, `0.3s`, `0.000000001s`.
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}s", self.0 as f64 / 1e9)
+        let (seconds, nanos) = (self.0 / 1_000_000_000, self.0 % 1_000_000_000);
+        if nanos == 0 {
+            return write!(f, "{seconds}s");
+        }
+        let fraction = format!("{nanos:09}");
+        write!(f, "{seconds}.{}s", fraction.trim_end_matches('0'))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_are_written_exactly() {
+        for (nanos, expected) in [
+            (0, "0s"),
+            (1, "0.000000001s"),
+            (300_000_000, "0.3s"),
+            (12_000_000_000, "12s"),
+            (1_000_000_001, "1.000000001s"),
+            (10_050_000_000, "10.05s"),
+            // Beyond the 53 bits of a float's fraction.
+            (9_007_199_254_740_993, "9007199.254740993s"),
+            (u64::MAX, "18446744073.709551615s"),
+        ] {
+            assert_eq!(Time(nanos).to_string(), expected);
+        }
     }
 }

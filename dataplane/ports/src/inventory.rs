@@ -149,11 +149,7 @@ impl Inventory {
                 state_dir: state_dir.to_owned(),
                 id,
                 lock,
-                record: Record {
-                    boot,
-                    pid,
-                    items: Vec::new(),
-                },
+                record: Record { boot, pid, items: Vec::new() },
                 places,
                 ip,
                 torn_down: false,
@@ -180,10 +176,7 @@ impl Inventory {
         if there(&self.places)?.is_some() {
             return Err(InventoryError::NetnsTaken(name.clone()));
         }
-        self.announce(Item::Netns {
-            name: name.clone(),
-            identity: None,
-        })?;
+        self.announce(Item::Netns { name: name.clone(), identity: None })?;
         let arguments = ["netns", "add", name.as_str()];
         let lock = self.lock.try_clone().map_err(io_error(&mount));
         let added = lock.and_then(|lock| Ok(self.ip.run_with(&arguments, lock.into())?));
@@ -194,10 +187,7 @@ impl Inventory {
         }
         let identity = there(&self.places)?;
         self.withdraw_unsaved();
-        self.announce(Item::Netns {
-            name: name.clone(),
-            identity,
-        })?;
+        self.announce(Item::Netns { name: name.clone(), identity })?;
         Ok(Netns { name: name.clone() })
     }
 
@@ -262,15 +252,7 @@ impl Inventory {
             self.torn_down = true;
             let ip = Some(&self.ip);
             let dir = &self.state_dir;
-            clear(
-                dir,
-                &self.id,
-                &mut self.record,
-                &self.places,
-                ip,
-                true,
-                &mut sweep,
-            );
+            clear(dir, &self.id, &mut self.record, &self.places, ip, true, &mut sweep);
         }
         sweep
     }

@@ -39,10 +39,7 @@ impl World {
     }
 
     fn places(&self) -> Places {
-        Places {
-            netns: self.path("netns"),
-            etc: self.path("etc"),
-        }
+        Places { netns: self.path("netns"), etc: self.path("etc") }
     }
 
     fn open(&self) -> Inventory {
@@ -84,16 +81,10 @@ fn teardown_removes_in_reverse_and_leaves_no_file() {
     let world = World::new();
     let mut inventory = world.open();
     inventory.create_netns(&name("a")).unwrap();
-    inventory
-        .create_resolver(&name("a"), &Resolver::default())
-        .unwrap();
+    inventory.create_resolver(&name("a"), &Resolver::default()).unwrap();
     inventory.create_netns(&name("b")).unwrap();
     let sweep = inventory.teardown();
-    let expected = [
-        "network namespace 'b'",
-        "/etc/netns/a",
-        "network namespace 'a'",
-    ];
+    let expected = ["network namespace 'b'", "/etc/netns/a", "network namespace 'a'"];
     assert_eq!(sweep.removed, expected);
     assert_eq!((sweep.kept.len(), sweep.failed.len()), (0, 0));
     assert_eq!(world.state_files(), Vec::<PathBuf>::new());
@@ -112,15 +103,11 @@ fn a_dead_labs_things_are_swept_and_a_living_labs_are_not() {
     let world = World::new();
     let (mut dead, mut living) = (world.open(), world.open());
     dead.create_netns(&name("dead")).unwrap();
-    dead.create_resolver(&name("dead"), &Resolver::default())
-        .unwrap();
+    dead.create_resolver(&name("dead"), &Resolver::default()).unwrap();
     living.create_netns(&name("living")).unwrap();
     kill(dead);
     let sweep = world.sweep();
-    assert_eq!(
-        sweep.removed,
-        ["/etc/netns/dead", "network namespace 'dead'"]
-    );
+    assert_eq!(sweep.removed, ["/etc/netns/dead", "network namespace 'dead'"]);
     assert_eq!(sweep.running, [living.id.clone()]);
     assert!(!world.path("netns/dead").exists());
     assert!(world.path("netns/living").exists());
@@ -137,17 +124,10 @@ fn the_announcement_is_on_disk_before_the_thing_is_made() {
     // This `ip` copies the inventory away at the moment it is asked to create.
     let state = world.path("state").display().to_string();
     let copy = world.path("copy").display().to_string();
-    fs::write(
-        world.path("ip"),
-        format!("#!/bin/sh\ncat {state}/*.json > {copy}\n"),
-    )
-    .unwrap();
+    fs::write(world.path("ip"), format!("#!/bin/sh\ncat {state}/*.json > {copy}\n")).unwrap();
     let _ = inventory.create_netns(&name("a"));
     let then: Record = serde_json::from_slice(&fs::read(world.path("copy")).unwrap()).unwrap();
-    let announced = Item::Netns {
-        name: name("a"),
-        identity: None,
-    };
+    let announced = Item::Netns { name: name("a"), identity: None };
     assert_eq!(then.items, [announced]);
 }
 
@@ -165,14 +145,8 @@ fn somebody_elses_namespace_is_neither_taken_nor_removed() {
     fs::rename(world.path("netns/new"), world.path("netns/mine")).unwrap();
     let sweep = inventory.teardown();
     assert_eq!(sweep.kept, ["network namespace 'mine'"]);
-    assert_eq!(
-        fs::read_to_string(world.path("netns/mine")).unwrap(),
-        "theirs"
-    );
-    assert_eq!(
-        fs::read_to_string(world.path("netns/theirs")).unwrap(),
-        "theirs"
-    );
+    assert_eq!(fs::read_to_string(world.path("netns/mine")).unwrap(), "theirs");
+    assert_eq!(fs::read_to_string(world.path("netns/theirs")).unwrap(), "theirs");
 }
 
 #[test]
@@ -180,10 +154,7 @@ fn killed_between_announcement_and_creation() {
     let world = World::new();
     let mut inventory = world.open();
     for text in ["half", "used", "never"] {
-        let item = Item::Netns {
-            name: name(text),
-            identity: None,
-        };
+        let item = Item::Netns { name: name(text), identity: None };
         inventory.announce(item).unwrap();
     }
     kill(inventory);
@@ -201,19 +172,14 @@ fn what_cannot_be_removed_stays_written_down_until_it_can() {
     let world = World::new();
     let mut inventory = world.open();
     inventory.create_netns(&name("a")).unwrap();
-    inventory
-        .create_resolver(&name("a"), &Resolver::default())
-        .unwrap();
+    inventory.create_resolver(&name("a"), &Resolver::default()).unwrap();
     fs::write(world.path("stuck"), "").unwrap();
     let id = inventory.id.clone();
     let sweep = inventory.teardown();
     wait_unlocked(&world.path("state"), &id);
     assert_eq!(sweep.removed, ["/etc/netns/a"]);
     let failed = sweep.failed.first().unwrap();
-    assert!(
-        failed.contains("network namespace 'a'") && failed.contains("busy"),
-        "{failed}"
-    );
+    assert!(failed.contains("network namespace 'a'") && failed.contains("busy"), "{failed}");
     fs::remove_file(world.path("stuck")).unwrap();
     assert_eq!(world.sweep().removed, ["network namespace 'a'"]);
     assert_eq!(world.state_files(), Vec::<PathBuf>::new());
@@ -224,9 +190,7 @@ fn after_a_reboot_only_files_are_removed() {
     let world = World::new();
     let mut inventory = world.open();
     inventory.create_netns(&name("a")).unwrap();
-    inventory
-        .create_resolver(&name("a"), &Resolver::default())
-        .unwrap();
+    inventory.create_resolver(&name("a"), &Resolver::default()).unwrap();
     inventory.record.boot = "an earlier one".into();
     inventory.save().unwrap();
     kill(inventory);
@@ -238,12 +202,7 @@ fn after_a_reboot_only_files_are_removed() {
 fn damaged_inventories_are_told_and_remove_nothing() {
     let world = World::new();
     let hostile = r#"{"boot":"x","pid":1,"items":[{"kind":"resolver","name":"../../etc"}]}"#;
-    for text in [
-        "",
-        "{",
-        hostile,
-        r#"{"boot":"x","pid":1,"items":[{"kind":"disk"}]}"#,
-    ] {
+    for text in ["", "{", hostile, r#"{"boot":"x","pid":1,"items":[{"kind":"disk"}]}"#] {
         let id = kill(world.open());
         fs::write(world.path("state").join(format!("{id}.json")), text).unwrap();
         let sweep = world.sweep();
@@ -268,10 +227,7 @@ fn no_state_directory_is_an_empty_one_and_an_unwritable_one_an_error() {
     assert_eq!(world.sweep(), Sweep::default());
     let error = Inventory::open_at(Path::new("/proc/tierlab"), world.ip(), world.places());
     let error = error.unwrap_err();
-    assert!(
-        error.is_environment() && error.to_string().contains("/proc/tierlab"),
-        "{error}"
-    );
+    assert!(error.is_environment() && error.to_string().contains("/proc/tierlab"), "{error}");
 }
 
 #[test]
@@ -279,19 +235,11 @@ fn a_taken_or_impossible_resolver_leaves_no_trace() {
     let world = World::new();
     fs::create_dir_all(world.path("etc/theirs")).unwrap();
     let mut inventory = world.open();
-    let error = inventory
-        .create_resolver(&name("theirs"), &Resolver::default())
-        .unwrap_err();
+    let error = inventory.create_resolver(&name("theirs"), &Resolver::default()).unwrap_err();
     assert!(matches!(error, InventoryError::ResolverTaken(_)), "{error}");
-    let bad = Resolver {
-        search: vec!["a b".into()],
-        ..Resolver::default()
-    };
+    let bad = Resolver { search: vec!["a b".into()], ..Resolver::default() };
     let error = inventory.create_resolver(&name("mine"), &bad).unwrap_err();
-    assert!(
-        !error.is_environment() && error.to_string().contains("a b"),
-        "{error}"
-    );
+    assert!(!error.is_environment() && error.to_string().contains("a b"), "{error}");
     assert_eq!(inventory.record.items, []);
     let _ = inventory.teardown();
     assert!(world.path("etc/theirs").exists());

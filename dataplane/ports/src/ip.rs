@@ -95,21 +95,14 @@ impl Ip {
             .stdin(input)
             .current_dir(Path::new("/"))
             .output()
-            .map_err(|source| IpError::Start {
-                command: command(),
-                source,
-            })?;
+            .map_err(|source| IpError::Start { command: command(), source })?;
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
         let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         Err(IpError::Failed {
             command: command(),
-            stderr: if stderr.is_empty() {
-                output.status.to_string()
-            } else {
-                stderr
-            },
+            stderr: if stderr.is_empty() { output.status.to_string() } else { stderr },
         })
     }
 }
@@ -125,14 +118,9 @@ mod tests {
 
     #[test]
     fn a_failure_carries_the_command_and_its_words() {
-        let error = program("/bin/ls")
-            .run(&["/nonexistent-tierlab"])
-            .unwrap_err();
+        let error = program("/bin/ls").run(&["/nonexistent-tierlab"]).unwrap_err();
         let text = error.to_string();
-        assert!(
-            text.starts_with("'ip /nonexistent-tierlab' failed: "),
-            "{text}"
-        );
+        assert!(text.starts_with("'ip /nonexistent-tierlab' failed: "), "{text}");
         assert!(text.contains("No such file"), "{text}");
         assert!(!error.is_environment());
     }
@@ -152,12 +140,7 @@ mod tests {
     #[test]
     fn a_missing_program_and_a_missing_right_are_the_environments_fault() {
         assert!(IpError::Missing.is_environment());
-        assert!(
-            program("/nonexistent")
-                .run(&[])
-                .unwrap_err()
-                .is_environment()
-        );
+        assert!(program("/nonexistent").run(&[]).unwrap_err().is_environment());
         let denied = IpError::Failed {
             command: "ip netns add x".into(),
             stderr: "mkdir /run/netns failed: Permission denied".into(),

@@ -35,11 +35,8 @@ pub fn memory_pair(capacity: usize) -> (MemoryPort, MemoryPort) {
     let capacity = capacity.max(1);
     let (left_out, right_in) = sync_channel(capacity);
     let (right_out, left_in) = sync_channel(capacity);
-    let end = |outbound, inbound| MemoryPort {
-        outbound,
-        inbound,
-        counters: MemoryCounters::default(),
-    };
+    let end =
+        |outbound, inbound| MemoryPort { outbound, inbound, counters: MemoryCounters::default() };
     (end(left_out, left_in), end(right_out, right_in))
 }
 
@@ -108,12 +105,7 @@ mod tests {
         }
         drop(right);
         left.send(&Frame::new(vec![0; 60])).unwrap();
-        let expected = MemoryCounters {
-            received: 0,
-            sent: 2,
-            dropped_full: 1,
-            dropped_gone: 1,
-        };
+        let expected = MemoryCounters { received: 0, sent: 2, dropped_full: 1, dropped_gone: 1 };
         assert_eq!(left.counters(), expected);
     }
 }

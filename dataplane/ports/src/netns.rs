@@ -40,18 +40,11 @@ pub struct NameError {
 /// Letters, digits, `-`, `_`, `.`, first a letter or digit: never a path, an option or a pattern.
 fn check(text: &str, what: &'static str, max: usize) -> Result<(), NameError> {
     let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-    let first = text
-        .bytes()
-        .next()
-        .is_some_and(|b| b.is_ascii_alphanumeric());
+    let first = text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
     if first && text.len() <= max && text.bytes().all(inner) {
         return Ok(());
     }
-    Err(NameError {
-        text: text.to_owned(),
-        what,
-        max,
-    })
+    Err(NameError { text: text.to_owned(), what, max })
 }
 
 /// The name of a network interface: at most 15 octets.
@@ -264,10 +257,7 @@ pub fn in_netns<T: Send>(
     name: &NetnsName,
     work: impl FnOnce() -> T + Send,
 ) -> Result<T, NetnsError> {
-    let enter = |source| NetnsError::Enter {
-        name: name.clone(),
-        source,
-    };
+    let enter = |source| NetnsError::Enter { name: name.clone(), source };
     let netns = File::open(Path::new(NETNS_DIR).join(name.as_str())).map_err(enter)?;
     // Entering concerns only the calling thread and is not undone, so that thread ends here.
     std::thread::scope(|scope| {
@@ -294,9 +284,7 @@ mod tests {
             assert_eq!(InterfaceName::new(good).unwrap().as_str(), good);
             assert_eq!(NetnsName::new(good).unwrap().as_str(), good);
         }
-        for bad in [
-            "", ".", "..", "-n", "a/b", "a b", "a\n", "tl%d", "ü", "_a", "a:b", "$x",
-        ] {
+        for bad in ["", ".", "..", "-n", "a/b", "a b", "a\n", "tl%d", "ü", "_a", "a:b", "$x"] {
             assert!(InterfaceName::new(bad).is_err(), "{bad}");
             assert!(NetnsName::new(bad).is_err(), "{bad}");
         }
@@ -311,10 +299,7 @@ mod tests {
         let name = NetnsName::new("tierlab-no-such-namespace").unwrap();
         let mut ran = false;
         let error = in_netns(&name, || ran = true).unwrap_err();
-        assert!(
-            error.to_string().contains("tierlab-no-such-namespace"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("tierlab-no-such-namespace"), "{error}");
         assert!(!ran);
     }
 }

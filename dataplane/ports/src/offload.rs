@@ -102,10 +102,7 @@ impl VnetHeader {
         }
         let checksum = if self.flags & NEEDS_CSUM != 0 {
             check_checksum(bytes, self.csum_start, self.csum_offset)?;
-            ChecksumState::Partial {
-                start: self.csum_start,
-                offset: self.csum_offset,
-            }
+            ChecksumState::Partial { start: self.csum_start, offset: self.csum_offset }
         } else if self.flags & DATA_VALID != 0 {
             ChecksumState::Verified
         } else {
@@ -155,9 +152,8 @@ impl VnetHeader {
         if header.flags & NEEDS_CSUM == 0 {
             return Err(VnetRefusal::Uncuttable);
         }
-        let transport = bytes
-            .get(usize::from(header.csum_start)..)
-            .ok_or(VnetRefusal::Uncuttable)?;
+        let transport =
+            bytes.get(usize::from(header.csum_start)..).ok_or(VnetRefusal::Uncuttable)?;
         let (gso_type, length) = match (segmentation.kind, network_protocol(bytes)) {
             (SegmentationKind::Tcp, Some(family)) => {
                 let (Some(data_offset), Some(flags)) = (transport.get(12), transport.get(13))
@@ -245,9 +241,8 @@ mod tests {
     }
 
     fn udp_v6() -> Vec<u8> {
-        let builder = PacketBuilder::ethernet2([2; 6], [4; 6])
-            .ipv6([1; 16], [2; 16], 64)
-            .udp(1000, 2000);
+        let builder =
+            PacketBuilder::ethernet2([2; 6], [4; 6]).ipv6([1; 16], [2; 16], 64).udp(1000, 2000);
         let mut bytes = Vec::new();
         builder.write(&mut bytes, &[0x55; 3000]).unwrap();
         bytes
@@ -296,14 +291,8 @@ mod tests {
         assert_eq!(decoded, (frame.checksum, frame.segmentation));
         // With CWR set the kernel must hear of it.
         frame.bytes[34 + 13] |= TCP_CWR;
-        assert_eq!(
-            VnetHeader::encode(&frame).unwrap().gso_type,
-            GSO_TCPV4 | GSO_ECN
-        );
-        let ecn = VnetHeader {
-            gso_type: GSO_TCPV4 | GSO_ECN,
-            ..expected
-        };
+        assert_eq!(VnetHeader::encode(&frame).unwrap().gso_type, GSO_TCPV4 | GSO_ECN);
+        let ecn = VnetHeader { gso_type: GSO_TCPV4 | GSO_ECN, ..expected };
         assert_eq!(ecn.decode(&frame.bytes).unwrap().1, frame.segmentation);
     }
 
@@ -316,10 +305,7 @@ mod tests {
         let frame = frame(bytes, 58, 6, SegmentationKind::Udp);
         let header = VnetHeader::encode(&frame).unwrap();
         assert_eq!((header.gso_type, header.hdr_len), (GSO_UDP_L4, 66));
-        assert_eq!(
-            header.decode(&frame.bytes).unwrap(),
-            (frame.checksum, frame.segmentation)
-        );
+        assert_eq!(header.decode(&frame.bytes).unwrap(), (frame.checksum, frame.segmentation));
     }
 
     #[test]
@@ -328,14 +314,8 @@ mod tests {
         assert_eq!(VnetHeader::encode(&frame), Ok(VnetHeader::default()));
         frame.checksum = ChecksumState::Verified;
         assert_eq!(VnetHeader::encode(&frame), Ok(VnetHeader::default()));
-        let valid = VnetHeader {
-            flags: DATA_VALID,
-            ..VnetHeader::default()
-        };
-        assert_eq!(
-            valid.decode(&frame.bytes),
-            Ok((ChecksumState::Verified, None))
-        );
+        let valid = VnetHeader { flags: DATA_VALID, ..VnetHeader::default() };
+        assert_eq!(valid.decode(&frame.bytes), Ok((ChecksumState::Verified, None)));
         let none = VnetHeader::default().decode(&frame.bytes);
         assert_eq!(none, Ok((ChecksumState::Unknown, None)));
     }
@@ -354,79 +334,27 @@ mod tests {
         };
         assert!(good.decode(&bytes).is_ok());
         let cases = [
+            (VnetHeader { csum_start: length, ..good }, VnetRefusal::ChecksumOutside),
+            (VnetHeader { csum_start: length - 17, ..good }, VnetRefusal::ChecksumOutside),
+            (VnetHeader { csum_start: 0, ..good }, VnetRefusal::ChecksumOutside),
+            (VnetHeader { csum_offset: u16::MAX, ..good }, VnetRefusal::ChecksumOutside),
             (
-                VnetHeader {
-                    csum_start: length,
-                    ..good
-                },
+                VnetHeader { csum_start: u16::MAX, csum_offset: u16::MAX, ..good },
                 VnetRefusal::ChecksumOutside,
             ),
-            (
-                VnetHeader {
-                    csum_start: length - 17,
-                    ..good
-                },
-                VnetRefusal::ChecksumOutside,
-            ),
-            (
-                VnetHeader {
-                    csum_start: 0,
-                    ..good
-                },
-                VnetRefusal::ChecksumOutside,
-            ),
-            (
-                VnetHeader {
-                    csum_offset: u16::MAX,
-                    ..good
-                },
-                VnetRefusal::ChecksumOutside,
-            ),
-            (
-                VnetHeader {
-                    csum_start: u16::MAX,
-                    csum_offset: u16::MAX,
-                    ..good
-                },
-                VnetRefusal::ChecksumOutside,
-            ),
-            (
-                VnetHeader {
-                    gso_size: 0,
-                    ..good
-                },
-                VnetRefusal::ZeroSegment,
-            ),
+            (VnetHeader { gso_size: 0, ..good }, VnetRefusal::ZeroSegment),
             // UFO, never offered.
-            (
-                VnetHeader {
-                    gso_type: 3,
-                    ..good
-                },
-                VnetRefusal::UnknownSegmentation,
-            ),
-            (
-                VnetHeader {
-                    gso_type: 0x7f,
-                    ..good
-                },
-                VnetRefusal::UnknownSegmentation,
-            ),
+            (VnetHeader { gso_type: 3, ..good }, VnetRefusal::UnknownSegmentation),
+            (VnetHeader { gso_type: 0x7f, ..good }, VnetRefusal::UnknownSegmentation),
             (VnetHeader { flags: 0, ..good }, VnetRefusal::Uncuttable),
         ];
         for (header, expected) in cases {
             assert_eq!(header.decode(&bytes), Err(expected), "{header:?}");
         }
         // The last two octets of the frame are still inside.
-        let last = VnetHeader {
-            csum_start: length - 18,
-            ..good
-        };
+        let last = VnetHeader { csum_start: length - 18, ..good };
         assert!(last.decode(&bytes).is_ok());
-        assert_eq!(
-            VnetHeader::default().decode(&bytes[..13]),
-            Err(VnetRefusal::Runt)
-        );
+        assert_eq!(VnetHeader::default().decode(&bytes[..13]), Err(VnetRefusal::Runt));
     }
 
     #[test]
@@ -436,10 +364,7 @@ mod tests {
         unknown.checksum = ChecksumState::Unknown;
         assert_eq!(VnetHeader::encode(&unknown), Err(VnetRefusal::Uncuttable));
         let mut zero = good.clone();
-        zero.segmentation = Some(Segmentation {
-            kind: SegmentationKind::Tcp,
-            size: 0,
-        });
+        zero.segmentation = Some(Segmentation { kind: SegmentationKind::Tcp, size: 0 });
         assert_eq!(VnetHeader::encode(&zero), Err(VnetRefusal::ZeroSegment));
         let mut arp = good.clone();
         arp.bytes[13] = 0x06;
@@ -451,10 +376,7 @@ mod tests {
         assert_eq!(VnetHeader::encode(&cut), Err(VnetRefusal::Uncuttable));
         let mut short = good.clone();
         short.bytes.truncate(40);
-        assert_eq!(
-            VnetHeader::encode(&short),
-            Err(VnetRefusal::ChecksumOutside)
-        );
+        assert_eq!(VnetHeader::encode(&short), Err(VnetRefusal::ChecksumOutside));
         assert_eq!(wire_frames(&short), Err(VnetRefusal::ChecksumOutside));
     }
 }

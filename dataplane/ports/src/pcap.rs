@@ -138,17 +138,10 @@ impl PcapReader {
     pub fn open(path: impl AsRef<Path>) -> Result<PcapReader, PcapFileError> {
         let path = path.as_ref();
         match open_format(path) {
-            Ok(format) => Ok(PcapReader {
-                path: path.to_owned(),
-                format,
-                packets: 0,
-                ended: false,
-            }),
-            Err(fault) => Err(PcapFileError {
-                path: path.to_owned(),
-                packet: None,
-                fault,
-            }),
+            Ok(format) => {
+                Ok(PcapReader { path: path.to_owned(), format, packets: 0, ended: false })
+            }
+            Err(fault) => Err(PcapFileError { path: path.to_owned(), packet: None, fault }),
         }
     }
 }
@@ -230,10 +223,7 @@ fn ethernet(link: DataLink) -> Result<(), PcapFault> {
     if link == DataLink::ETHERNET {
         return Ok(());
     }
-    Err(PcapFault::LinkType {
-        name: format!("{link:?}"),
-        number: link.into(),
-    })
+    Err(PcapFault::LinkType { name: format!("{link:?}"), number: link.into() })
 }
 
 /// Checks the two lengths of a packet: what the file has, and what was on the wire.
@@ -308,10 +298,8 @@ struct RawPacketBlock {
 impl RawPacketBlock {
     fn copy(block: &RawBlock<'_>) -> Result<RawPacketBlock, PcapFault> {
         let too_short = || PcapFault::Malformed("a packet block shorter than its header".into());
-        let (header, rest) = block
-            .body
-            .split_first_chunk::<PACKET_BLOCK_HEADER>()
-            .ok_or_else(too_short)?;
+        let (header, rest) =
+            block.body.split_first_chunk::<PACKET_BLOCK_HEADER>().ok_or_else(too_short)?;
         // Packet data comes first, options after it: nothing beyond the limit can be wanted.
         let keep = rest.len().min(SNAPLEN as usize);
         Ok(RawPacketBlock {
@@ -326,28 +314,8 @@ impl RawPacketBlock {
         order: Endianness,
         interfaces: &[InterfaceDescriptionBlock<'static>],
     ) -> Result<Packet, PcapFault> {
-        let [
-            i0,
-            i1,
-            i2,
-            i3,
-            h0,
-            h1,
-            h2,
-            h3,
-            l0,
-            l1,
-            l2,
-            l3,
-            c0,
-            c1,
-            c2,
-            c3,
-            o0,
-            o1,
-            o2,
-            o3,
-        ] = self.header;
+        let [i0, i1, i2, i3, h0, h1, h2, h3, l0, l1, l2, l3, c0, c1, c2, c3, o0, o1, o2, o3] =
+            self.header;
         let word = |octets: [u8; 4]| match order {
             Endianness::Big => u32::from_be_bytes(octets),
             Endianness::Little => u32::from_le_bytes(octets),
@@ -417,11 +385,7 @@ impl PcapWriter {
     /// If the file cannot be created.
     pub fn create(path: impl AsRef<Path>) -> Result<PcapWriter, PcapFileError> {
         let path = path.as_ref();
-        let wrong = |fault| PcapFileError {
-            path: path.to_owned(),
-            packet: None,
-            fault,
-        };
+        let wrong = |fault| PcapFileError { path: path.to_owned(), packet: None, fault };
         let file = File::create(path).map_err(|e| wrong(PcapFault::Io(e)))?;
         let header = PcapHeader {
             snaplen: SNAPLEN,
@@ -432,11 +396,7 @@ impl PcapWriter {
         };
         let writer = pcap_file::pcap::PcapWriter::with_header(BufWriter::new(file), header)
             .map_err(|e| wrong(fault(e)))?;
-        Ok(PcapWriter {
-            path: path.to_owned(),
-            packets: 0,
-            writer,
-        })
+        Ok(PcapWriter { path: path.to_owned(), packets: 0, writer })
     }
 
     /// Appends one frame. The lab's start is 1970-01-01T00:00:00Z in the file.

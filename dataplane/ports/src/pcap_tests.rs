@@ -1,10 +1,5 @@
 //! Files here are put together by hand from the format drafts, octet by octet.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use super::*;
 
@@ -83,10 +78,7 @@ fn every_truncation_of_a_classic_file_is_an_error_but_at_a_packet_boundary() {
             24 => assert_eq!(result.unwrap(), []),
             _ => {
                 let error = result.unwrap_err();
-                assert!(
-                    matches!(error.fault, PcapFault::Truncated),
-                    "{length}: {error}"
-                );
+                assert!(matches!(error.fault, PcapFault::Truncated), "{length}: {error}");
                 assert_eq!(error.packet, (length > 24).then_some(1), "{length}");
             }
         }
@@ -101,18 +93,12 @@ fn classic_faults_name_file_packet_and_cause() {
     set(&mut file, LINK_TYPE, 113);
     let error = read(&file).unwrap_err();
     let text = error.to_string();
-    assert!(
-        text.contains("in.pcap: link type LINUX_SLL (113) is not Ethernet"),
-        "{text}"
-    );
+    assert!(text.contains("in.pcap: link type LINUX_SLL (113) is not Ethernet"), "{text}");
 
     let mut file = good.clone();
     set(&mut file, ORIG_LEN, 1514);
     let text = read(&file).unwrap_err().to_string();
-    assert!(
-        text.contains("in.pcap: packet 1: only 60 of 1514 octets were captured"),
-        "{text}"
-    );
+    assert!(text.contains("in.pcap: packet 1: only 60 of 1514 octets were captured"), "{text}");
 
     let mut file = good.clone();
     set(&mut file, FRACTION, 1_000_000);
@@ -130,15 +116,9 @@ fn classic_faults_name_file_packet_and_cause() {
     set(&mut file, ORIG_LEN, SNAPLEN + 1);
     file.resize(24 + 16 + SNAPLEN as usize + 1, 0);
     let fault = fault_of(&file);
-    assert!(
-        matches!(fault, (Some(1), PcapFault::TooLong(262_145))),
-        "{fault:?}"
-    );
+    assert!(matches!(fault, (Some(1), PcapFault::TooLong(262_145))), "{fault:?}");
 
-    assert!(matches!(
-        fault_of(b"\x1f\x8b\x08\x00gzip"),
-        (None, PcapFault::NotACapture(_))
-    ));
+    assert!(matches!(fault_of(b"\x1f\x8b\x08\x00gzip"), (None, PcapFault::NotACapture(_))));
     let missing = PcapReader::open("/nonexistent/x.pcap").err().unwrap();
     assert!(missing.to_string().starts_with("/nonexistent/x.pcap: "));
 }
@@ -234,23 +214,14 @@ fn pcapng_in_both_byte_orders_with_microseconds_unless_said() {
 #[test]
 fn pcapng_resolutions_and_offsets() {
     let one = |options: &[(u16, &[u8])], ticks| read(&pcapng(options, ticks)).map(|p| p[0].0);
-    assert_eq!(
-        one(&[(9, &[9])], 1_700_000_000_000_000_005).unwrap(),
-        1_700_000_000_000_000_005
-    );
+    assert_eq!(one(&[(9, &[9])], 1_700_000_000_000_000_005).unwrap(), 1_700_000_000_000_000_005);
     assert_eq!(one(&[(9, &[0])], 7).unwrap(), 7_000_000_000);
     // 2^-10 s: 3 * 1024 + 512 ticks are three and a half seconds.
     assert_eq!(one(&[(9, &[0x8a])], 3 * 1024 + 512).unwrap(), 3_500_000_000);
     // Picoseconds are cut to nanoseconds.
     assert_eq!(one(&[(9, &[12])], 1_999).unwrap(), 1);
-    assert_eq!(
-        one(&[(14, &100i64.to_le_bytes())], 5).unwrap(),
-        100_000_005_000
-    );
-    assert_eq!(
-        one(&[(14, &(-1i64).to_le_bytes())], 1_000_005).unwrap(),
-        5_000
-    );
+    assert_eq!(one(&[(14, &100i64.to_le_bytes())], 5).unwrap(), 100_000_005_000);
+    assert_eq!(one(&[(14, &(-1i64).to_le_bytes())], 1_000_005).unwrap(), 5_000);
     for options in [
         &[(14u16, (-1i64).to_le_bytes().as_slice())],
         &[(14, i64::MAX.to_le_bytes().as_slice())],
@@ -303,30 +274,15 @@ fn pcapng_faults() {
         file.extend(tail);
         fault_of(&file)
     };
-    assert!(matches!(
-        with(enhanced(1, 0, 60, 60, W)),
-        (Some(1), PcapFault::NoInterface(1))
-    ));
-    assert!(matches!(
-        with(enhanced(0, 0, 60, 61, W)),
-        (Some(1), PcapFault::CutShort { .. })
-    ));
-    assert!(matches!(
-        with(enhanced(0, 0, 61, 61, W)),
-        (Some(1), PcapFault::Malformed(_))
-    ));
+    assert!(matches!(with(enhanced(1, 0, 60, 60, W)), (Some(1), PcapFault::NoInterface(1))));
+    assert!(matches!(with(enhanced(0, 0, 60, 61, W)), (Some(1), PcapFault::CutShort { .. })));
+    assert!(matches!(with(enhanced(0, 0, 61, 61, W)), (Some(1), PcapFault::Malformed(_))));
     assert!(matches!(
         with(enhanced(0, 0, u32::MAX, u32::MAX, W)),
         (Some(1), PcapFault::TooLong(_))
     ));
-    assert!(matches!(
-        with(block(6, &[0; 16], W)),
-        (Some(1), PcapFault::Malformed(_))
-    ));
-    assert!(matches!(
-        with(block(3, &[0; 16], W)),
-        (Some(1), PcapFault::NoTimestamp)
-    ));
+    assert!(matches!(with(block(6, &[0; 16], W)), (Some(1), PcapFault::Malformed(_))));
+    assert!(matches!(with(block(3, &[0; 16], W)), (Some(1), PcapFault::NoTimestamp)));
     // A block that claims 4 GiB.
     let huge = [W(6), W(0xffff_fffc), W(0)].concat();
     assert!(matches!(with(huge), (Some(1), PcapFault::Truncated)));
@@ -334,19 +290,13 @@ fn pcapng_faults() {
     let mut file = section(W, H);
     file.extend(interface(113, &[], W, H));
     file.extend(enhanced(0, 0, 60, 60, W));
-    assert!(matches!(
-        fault_of(&file),
-        (Some(1), PcapFault::LinkType { number: 113, .. })
-    ));
+    assert!(matches!(fault_of(&file), (Some(1), PcapFault::LinkType { number: 113, .. })));
 
     let mut file = section(W, H);
     for _ in 0..=MAX_INTERFACES {
         file.extend(interface(1, &[], W, H));
     }
-    assert!(matches!(
-        fault_of(&file),
-        (Some(1), PcapFault::TooManyInterfaces)
-    ));
+    assert!(matches!(fault_of(&file), (Some(1), PcapFault::TooManyInterfaces)));
 }
 
 /// Every single-octet change of small valid files ends in packets or an error, never in a panic.

@@ -52,10 +52,7 @@ impl Poller {
         let waker = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let data = epoll::EventData::new_u64(WAKER_TOKEN);
         epoll::add(&epoll, &waker, data, epoll::EventFlags::IN)?;
-        Ok(Poller {
-            epoll,
-            waker: Arc::new(waker),
-        })
+        Ok(Poller { epoll, waker: Arc::new(waker) })
     }
 
     /// Watches `source` for frames to read and reports it as `token`. Closing the descriptor ends
@@ -88,9 +85,7 @@ impl Poller {
     /// A handle that ends this poller's wait from any thread.
     #[must_use]
     pub fn waker(&self) -> Waker {
-        Waker {
-            eventfd: Arc::clone(&self.waker),
-        }
+        Waker { eventfd: Arc::clone(&self.waker) }
     }
 
     /// Sleeps until something is ready, a waker is used or `timeout` has passed (`None`: no limit;
@@ -180,10 +175,7 @@ mod tests {
         poller.wait(Some(Duration::ZERO)).unwrap();
         assert!(!poller.wait(Some(Duration::ZERO)).unwrap().woken);
         waker.wake();
-        assert!(
-            poller.wait(None).unwrap().woken,
-            "a wake before the wait is not lost"
-        );
+        assert!(poller.wait(None).unwrap().woken, "a wake before the wait is not lost");
     }
 
     #[test]

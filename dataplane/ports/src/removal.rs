@@ -21,10 +21,7 @@ pub(crate) struct Places {
 
 impl Default for Places {
     fn default() -> Places {
-        Places {
-            netns: NETNS_DIR.into(),
-            etc: resolver::ETC_DIR.into(),
-        }
+        Places { netns: NETNS_DIR.into(), etc: resolver::ETC_DIR.into() }
     }
 }
 
@@ -41,10 +38,7 @@ pub(crate) struct Identity {
 #[serde(rename_all = "camelCase", tag = "kind")]
 pub(crate) enum Item {
     /// A network namespace. Without identity: about to be created when this was written.
-    Netns {
-        name: NetnsName,
-        identity: Option<Identity>,
-    },
+    Netns { name: NetnsName, identity: Option<Identity> },
     /// The directory of a namespace's resolver configuration.
     Resolver { name: NetnsName },
 }
@@ -81,10 +75,7 @@ pub(crate) enum RemovalError {
 /// The identity of the namespace of this name, if there is one.
 pub(crate) fn identity(places: &Places, name: &NetnsName) -> io::Result<Option<Identity>> {
     match fs::symlink_metadata(places.netns.join(name.as_str())) {
-        Ok(meta) => Ok(Some(Identity {
-            device: meta.dev(),
-            inode: meta.ino(),
-        })),
+        Ok(meta) => Ok(Some(Identity { device: meta.dev(), inode: meta.ino() })),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
@@ -101,10 +92,7 @@ pub(crate) fn remove(
 ) -> Result<Removal, RemovalError> {
     match item {
         Item::Netns { .. } if !same_boot => Ok(Removal::Absent),
-        Item::Netns {
-            name,
-            identity: was,
-        } => {
+        Item::Netns { name, identity: was } => {
             let Some(is) = identity(places, name)? else {
                 return Ok(Removal::Absent);
             };

@@ -62,9 +62,8 @@ impl Resolver {
     /// # Errors
     /// `InvalidInput` for words that cannot be written; `AlreadyExists` if the directory is there.
     pub(crate) fn write(&self, etc: &Path, name: &NetnsName, owner: &str) -> io::Result<()> {
-        let text = self
-            .render(owner)
-            .map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
+        let text =
+            self.render(owner).map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
         fs::create_dir_all(etc)?;
         let directory = directory(etc, name);
         fs::create_dir(&directory)?;
@@ -146,15 +145,9 @@ mod tests {
              nameserver 10.96.0.254\n\
              options ndots:5\n"
         );
-        assert_eq!(
-            remove(etc.path(), &name(), "1-2-3").unwrap(),
-            Found::Removed
-        );
+        assert_eq!(remove(etc.path(), &name(), "1-2-3").unwrap(), Found::Removed);
         assert!(!etc.path().join("web").exists());
-        assert_eq!(
-            remove(etc.path(), &name(), "1-2-3").unwrap(),
-            Found::Removed
-        );
+        assert_eq!(remove(etc.path(), &name(), "1-2-3").unwrap(), Found::Removed);
     }
 
     #[test]

@@ -48,10 +48,7 @@ pub struct TapOptions {
 impl Default for TapOptions {
     /// With virtio header, one queue.
     fn default() -> TapOptions {
-        TapOptions {
-            vnet_hdr: true,
-            queues: 1,
-        }
+        TapOptions { vnet_hdr: true, queues: 1 }
     }
 }
 
@@ -288,10 +285,7 @@ impl AsFd for Tap {
     }
 }
 
-type Split<'a> = (
-    (packet::ChecksumState, Option<packet::Segmentation>),
-    &'a [u8],
-);
+type Split<'a> = ((packet::ChecksumState, Option<packet::Segmentation>), &'a [u8]);
 
 /// Header and octets of what was read.
 fn split(read: &[u8], vnet_hdr: bool) -> Result<Split<'_>, VnetRefusal> {
@@ -300,9 +294,7 @@ fn split(read: &[u8], vnet_hdr: bool) -> Result<Split<'_>, VnetRefusal> {
         let state = VnetHeader::default().decode(read)?;
         return Ok((state, read));
     }
-    let (header, bytes) = read
-        .split_first_chunk::<VNET_HEADER_LEN>()
-        .ok_or(VnetRefusal::Runt)?;
+    let (header, bytes) = read.split_first_chunk::<VNET_HEADER_LEN>().ok_or(VnetRefusal::Runt)?;
     Ok((VnetHeader::from_bytes(*header).decode(bytes)?, bytes))
 }
 
@@ -320,11 +312,7 @@ fn open(
     }
     let system = |step| {
         let name = name.to_owned();
-        move |error: Errno| TapError::System {
-            step,
-            name,
-            source: error.into(),
-        }
+        move |error: Errno| TapError::System { step, name, source: error.into() }
     };
     let tun = OpenOptions::new()
         .read(true)
@@ -332,11 +320,7 @@ fn open(
         .custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed())
         .open(DEVICE)
         .map_err(|error| open_error(name, error))?;
-    let attach = Attach {
-        vnet_hdr: options.vnet_hdr,
-        multi_queue: options.queues > 1,
-        exclusive,
-    };
+    let attach = Attach { vnet_hdr: options.vnet_hdr, multi_queue: options.queues > 1, exclusive };
     let name = tun::attach(tun.as_fd(), name, attach).map_err(|error| match error {
         Errno::PERM => TapError::Permission,
         Errno::BUSY => TapError::NameTaken(name.to_owned()),
@@ -365,11 +349,9 @@ fn open_error(name: &str, error: io::Error) -> TapError {
         // The last two: the node is there, the driver is not.
         Some(Errno::NOENT | Errno::NODEV | Errno::NXIO) => TapError::NoDevice,
         Some(Errno::PERM | Errno::ACCESS) => TapError::Permission,
-        _ => TapError::System {
-            step: "opening /dev/net/tun",
-            name: name.to_owned(),
-            source: error,
-        },
+        _ => {
+            TapError::System { step: "opening /dev/net/tun", name: name.to_owned(), source: error }
+        }
     }
 }
 
@@ -386,18 +368,12 @@ mod tests {
             assert!(!error.is_environment());
         }
         for queues in [0, 2] {
-            let options = TapOptions {
-                vnet_hdr: true,
-                queues,
-            };
+            let options = TapOptions { vnet_hdr: true, queues };
             let error = Tap::create(None, options).unwrap_err();
             assert!(matches!(error, TapError::BadQueues(_)), "{error}");
         }
         for queues in [0, 257] {
-            let options = TapOptions {
-                vnet_hdr: true,
-                queues,
-            };
+            let options = TapOptions { vnet_hdr: true, queues };
             let error = Tap::create_queues(None, options).unwrap_err();
             assert!(matches!(error, TapError::BadQueues(_)), "{error}");
         }
@@ -422,23 +398,13 @@ mod tests {
     fn what_is_read_is_split_or_refused() {
         let frame = [7u8; 60];
         let (state, bytes) = split(&frame, false).unwrap();
-        assert_eq!(
-            (state, bytes),
-            ((packet::ChecksumState::Unknown, None), &frame[..])
-        );
+        assert_eq!((state, bytes), ((packet::ChecksumState::Unknown, None), &frame[..]));
         let mut read = vec![0; VNET_HEADER_LEN];
         read.extend(frame);
         let (state, bytes) = split(&read, true).unwrap();
-        assert_eq!(
-            (state, bytes),
-            ((packet::ChecksumState::Unknown, None), &frame[..])
-        );
+        assert_eq!((state, bytes), ((packet::ChecksumState::Unknown, None), &frame[..]));
         for short in [0, 9, 10, 23] {
-            assert_eq!(
-                split(&vec![0; short], true),
-                Err(VnetRefusal::Runt),
-                "{short}"
-            );
+            assert_eq!(split(&vec![0; short], true), Err(VnetRefusal::Runt), "{short}");
         }
     }
 }

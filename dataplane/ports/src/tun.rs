@@ -74,11 +74,7 @@ pub(crate) fn attach(tun: BorrowedFd<'_>, name: &str, attach: Attach) -> Result<
     // octets written are valid, and lives until the call returns. On a descriptor that is not a TUN
     // the request number is unknown and the kernel answers ENOTTY.
     unsafe { ioctl(tun, Updater::<TUNSETIFF, _>::new(&mut request))? };
-    let end = request
-        .name
-        .iter()
-        .position(|b| *b == 0)
-        .unwrap_or(MAX_NAME);
+    let end = request.name.iter().position(|b| *b == 0).unwrap_or(MAX_NAME);
     Ok(String::from_utf8_lossy(request.name.get(..end).unwrap_or_default()).into_owned())
 }
 
@@ -102,12 +98,8 @@ pub struct Offloads {
 
 impl Offloads {
     /// From the best to none: what is offered to the kernel, in this order, until it agrees.
-    const LADDER: [Offloads; 4] = [
-        Offloads::up_to(3),
-        Offloads::up_to(2),
-        Offloads::up_to(1),
-        Offloads::up_to(0),
-    ];
+    const LADDER: [Offloads; 4] =
+        [Offloads::up_to(3), Offloads::up_to(2), Offloads::up_to(1), Offloads::up_to(0)];
 
     const fn up_to(level: u8) -> Offloads {
         Offloads {

@@ -233,7 +233,7 @@ fn failing_packet_tests() {
     let human = run(&["--junit", "junit.xml"]);
     assert_eq!(human.status.code(), Some(1), "{}{}", human.stdout, human.stderr);
     assert!(
-        human.stdout.contains("failing.yaml:1: PacketTest nothing-comes, step 2 (expect): "),
+        human.stdout.contains("failing.yaml:6: PacketTest nothing-comes, step 2 (expect): "),
         "{}",
         human.stdout
     );

@@ -57,7 +57,8 @@ fn f2_and_f3_the_addresses_of_the_first_control_plane_vm() {
     // What vCenter assigns is 00:50:56, what NCP assigns 04:50:56:00; no address twice.
     let mut macs = rows("pods", &["mac"], "");
     assert!(macs.iter().all(|mac| mac.starts_with("04:50:56:00:")), "{macs:?}");
-    macs.extend(rows("hosts", &["mac"], ""));
+    // A hypervisor has no interface in the lab.
+    macs.extend(rows("hosts", &["mac"], "").into_iter().filter(|mac| mac != "-"));
     assert!(
         macs.iter().all(|mac| mac.starts_with("04:50:56:00:") || mac.starts_with("00:50:56:")),
         "{macs:?}"

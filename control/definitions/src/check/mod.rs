@@ -182,6 +182,11 @@ fn namespaces(definitions: &mut Definitions, report: &mut Report) {
         .chain(d.endpoint_slices.values().map(|o| ("EndpointSlice", &o.meta, None)))
         .chain(d.network_policies.values().map(|o| ("NetworkPolicy", &o.meta, None)))
         .chain(
+            d.security_policies
+                .values()
+                .map(|o| (crate::kubernetes::SECURITY_POLICY, &o.meta, None)),
+        )
+        .chain(
             d.guest_clusters.values().map(|o| (crate::kubernetes::GUEST_CLUSTER, &o.meta, None)),
         );
     let mut implicit: BTreeMap<String, Source> = BTreeMap::new();

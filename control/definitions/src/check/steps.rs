@@ -107,6 +107,7 @@ fn resolve(definitions: &Definitions, port: &PortRef) -> PortRef {
 impl Spec for PacketTestSpec {
     fn check(&mut self, subject: &mut Subject<'_>, at: &Node) {
         let at = at.at("steps");
+        self.lines = (0..self.steps.len()).map(|index| at.item(index).line).collect();
         if self.steps.is_empty() {
             subject.error(at, "a test needs at least one step");
         }

@@ -6,6 +6,7 @@
 mod guest;
 mod meta;
 mod policy;
+mod security_policy;
 mod selector;
 mod service;
 mod workload;
@@ -13,6 +14,9 @@ mod workload;
 pub(crate) use guest::{GUEST_CLUSTER, GUEST_CLUSTER_VERSION, guest_cluster};
 pub(crate) use meta::{Scope, digest_meta, pinned};
 pub(crate) use policy::network_policy;
+pub(crate) use security_policy::{
+    Manifest as SecurityPolicyManifest, SECURITY_POLICY, security_policy,
+};
 pub(crate) use service::{endpoint_slice, endpoints, service};
 pub(crate) use workload::{Workload, pod, workload};
 
@@ -20,8 +24,8 @@ use crate::diagnostic::Subject;
 use crate::model::Protocol;
 use crate::node::Node;
 
-/// The kinds of Kubernetes that are emulated, with their `apiVersion`.
-pub(crate) const EMULATED: [(&str, &str); 10] = [
+/// The kinds of Kubernetes, NCP and nsx-operator that are emulated, with their `apiVersion`s.
+pub(crate) const EMULATED: [(&str, &str); 12] = [
     ("Namespace", "v1"),
     ("Pod", "v1"),
     ("Service", "v1"),
@@ -32,12 +36,23 @@ pub(crate) const EMULATED: [(&str, &str); 10] = [
     ("DaemonSet", "apps/v1"),
     ("EndpointSlice", "discovery.k8s.io/v1"),
     ("NetworkPolicy", "networking.k8s.io/v1"),
+    (SECURITY_POLICY, "nsx.vmware.com/v1alpha1"),
+    // The group of nsx-operator's VPC mode; the kind is the same.
+    (SECURITY_POLICY, "crd.nsx.vmware.com/v1alpha1"),
 ];
 
 /// Whether `group` is one in which a kind of [`EMULATED`] lives or lived: there the same kind in another version is
 /// a fault, because skipping a policy fails open. In any other group it is somebody else's kind.
 pub(crate) fn is_own_group(group: &str) -> bool {
-    matches!(group, "" | "apps" | "extensions" | "networking.k8s.io" | "discovery.k8s.io")
+    matches!(
+        group,
+        "" | "apps"
+            | "extensions"
+            | "networking.k8s.io"
+            | "discovery.k8s.io"
+            | "nsx.vmware.com"
+            | "crd.nsx.vmware.com"
+    )
 }
 
 /// A protocol's name, which is TCP where there is none.

@@ -146,7 +146,12 @@ fn ip_block(subject: &mut Subject<'_>, at: &Node, block: IPBlock) -> Option<Poli
     Some(PolicyPeer::IpBlock { cidr: *cidr, except })
 }
 
-fn ports(subject: &mut Subject<'_>, at: &Node, ports: Vec<NetworkPolicyPort>) -> Vec<PolicyPort> {
+/// The ports of a rule; nsx-operator's SecurityPolicy writes them alike.
+pub(super) fn ports(
+    subject: &mut Subject<'_>,
+    at: &Node,
+    ports: Vec<NetworkPolicyPort>,
+) -> Vec<PolicyPort> {
     let mut digested = Vec::new();
     for (index, entry) in ports.into_iter().enumerate() {
         let at = at.item(index);

@@ -75,6 +75,8 @@ fn pod_of(subject: &mut Subject<'_>, owner: &Node, meta: Meta, at: &Node, spec: 
         pinned(subject, owner, &meta.annotations, annotation::MAC, "a unicast MAC address");
     let ip: Option<IpAddr> =
         pinned(subject, owner, &meta.annotations, annotation::IP, "an IP address");
+    let excluded: Option<bool> =
+        pinned(subject, owner, &meta.annotations, annotation::DFW_EXCLUDE, "\"true\" or \"false\"");
     let host = meta.annotations.get(annotation::HOST).cloned().or(spec.node_name);
     if let Some(host) = host.as_ref().filter(|host| !is_dns_subdomain(host)) {
         subject.error(at, format!("host '{}' is not a DNS name (RFC 1123)", excerpt(host)));
@@ -88,6 +90,7 @@ fn pod_of(subject: &mut Subject<'_>, owner: &Node, meta: Meta, at: &Node, spec: 
         host_network: spec.host_network.unwrap_or(false),
         owner: None,
         pins: PodPins { ip, mac: mac.map(|mac| *mac) },
+        firewall_excluded: excluded.unwrap_or(false),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Annotations that pin what would otherwise be allocated.
+//! Annotations that pin what would otherwise be allocated, and say what manifests have no field for.
 //!
 //! Unknown `lab.tierlab.dev/*` annotations are refused when they are loaded: a misspelt pin would be an address
 //! that silently moves.
@@ -26,19 +26,26 @@ pub mod annotation {
     pub const CLUSTER_IP: &str = "lab.tierlab.dev/cluster-ip";
     /// Service: its virtual address outside; the same as `spec.loadBalancerIP`.
     pub const VIP: &str = "lab.tierlab.dev/vip";
+    /// Pod: `true` puts it on the distributed firewall's exclude list.
+    pub const DFW_EXCLUDE: &str = "lab.tierlab.dev/dfw-exclude";
+    /// SecurityPolicy: its firewall category; a label of this name does the same.
+    pub const CATEGORY: &str = "lab.tierlab.dev/category";
     /// NCP's own name for [`SNAT_IP`].
     pub const NCP_STATIC_SNAT_IP: &str = "ncp/static_snat_ip";
     /// NCP, Service: the load balancer keeps the client's address.
     pub const NCP_TRANSPARENT_LB: &str = "ncp/transparent-lb";
 
     /// Every name under [`PREFIX`].
-    pub const OWN: [&str; 7] = [IP, MAC, HOST, SUBNET, SNAT_IP, CLUSTER_IP, VIP];
+    pub const OWN: [&str; 9] =
+        [IP, MAC, HOST, SUBNET, SNAT_IP, CLUSTER_IP, VIP, DFW_EXCLUDE, CATEGORY];
     /// Those of a Pod, or of a workload's template.
-    pub const POD: [&str; 3] = [IP, MAC, HOST];
+    pub const POD: [&str; 4] = [IP, MAC, HOST, DFW_EXCLUDE];
     /// Those of a Namespace.
     pub const NAMESPACE: [&str; 2] = [SUBNET, SNAT_IP];
     /// Those of a Service.
     pub const SERVICE: [&str; 2] = [CLUSTER_IP, VIP];
+    /// Those of a SecurityPolicy.
+    pub const SECURITY_POLICY: [&str; 1] = [CATEGORY];
     /// The prefix of NCP's own annotations.
     pub const NCP_PREFIX: &str = "ncp/";
 }

@@ -10,6 +10,7 @@
 mod annotations;
 mod guest;
 mod policy;
+mod security_policy;
 mod selector;
 mod service;
 mod workload;
@@ -17,6 +18,9 @@ mod workload;
 pub use annotations::{NamespacePins, PodPins, ServicePins, annotation};
 pub use guest::{DistributionVersion, GuestCluster};
 pub use policy::{NetworkPolicy, PolicyPeer, PolicyPort, PolicyRule, PortMatch};
+pub use security_policy::{
+    PolicyCategory, SecurityAction, SecurityDirection, SecurityPolicy, SecurityRule,
+};
 pub use selector::{Operator, Requirement, Selector};
 pub use service::{
     ClusterIp, Endpoint, EndpointPort, EndpointSlice, EndpointSubset, Endpoints, Service,
@@ -166,6 +170,8 @@ pub struct Definitions {
     pub endpoint_slices: BTreeMap<ObjectName, EndpointSlice>,
     /// Network policies.
     pub network_policies: BTreeMap<ObjectName, NetworkPolicy>,
+    /// Security policies: the ordered user firewall.
+    pub security_policies: BTreeMap<ObjectName, SecurityPolicy>,
     /// Guest clusters: counted, not emulated yet.
     pub guest_clusters: BTreeMap<ObjectName, GuestCluster>,
     /// Supervisor clusters by name: none or one (manifests do not say which cluster they are for).

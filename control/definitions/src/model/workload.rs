@@ -41,6 +41,9 @@ pub struct Pod {
     pub owner: Option<Owner>,
     /// What annotations fix.
     pub pins: PodPins,
+    /// It is on the firewall's exclude list ([`annotation::DFW_EXCLUDE`](super::annotation::DFW_EXCLUDE)): no rule is
+    /// applied to it.
+    pub firewall_excluded: bool,
 }
 
 impl Pod {

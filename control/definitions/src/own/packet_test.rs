@@ -22,6 +22,9 @@ pub struct PacketTestSpec {
     pub description: Option<String>,
     /// In order; at least one.
     pub steps: Vec<Step>,
+    /// Line of each step in its file, from 1; filled by loading.
+    #[serde(skip)]
+    pub lines: Vec<u32>,
 }
 
 /// One step. Written as a mapping with the step's name as its only key.

@@ -1,7 +1,7 @@
 //! The facts of the source articles (features.md 1), out of topologies/supervisor.
 
 use super::*;
-use crate::logical::NatRow;
+use crate::logical::{HostRow, NatRow};
 use definitions::Input;
 use hosts::routing::Query;
 use hosts::{RouteOutcome, ServiceKind, ServiceProtocol};
@@ -47,7 +47,48 @@ fn f3_control_plane_vms() {
     );
     // Unpinned the first has the article's MAC, too.
     let bare = realized(CLUSTER);
-    assert_eq!(bare.logical.hosts[1].mac, "04:50:56:00:d0:00");
+    let eth1 = |row: &&HostRow| row.name == "vm/cp-1" && row.interface.as_deref() == Some("eth1");
+    let eth1 = bare.logical.hosts.iter().find(eth1).unwrap();
+    assert_eq!(eth1.mac.as_deref(), Some("04:50:56:00:d0:00"));
+}
+
+#[test]
+fn f19_hypervisors_and_what_they_run() {
+    let lab = supervisor();
+    let rows: Vec<&HostRow> = lab.logical.hosts.iter().filter(|r| r.interface.is_none()).collect();
+    let names: Vec<&str> = rows.iter().map(|r| r.name.as_str()).collect();
+    assert_eq!(names, ["esx-1", "esx-2", "esx-3", "esx-4"]);
+    // Each workload runs on one of them, and on the one that `get pods` says.
+    let mut all: Vec<&str> = rows.iter().flat_map(|r| &r.workloads).map(String::as_str).collect();
+    let count = all.len();
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!((all.len(), count), (3 + lab.logical.pods.len(), 3 + lab.logical.pods.len()));
+    for pod in &lab.logical.pods {
+        let row = rows.iter().find(|r| r.name == pod.node).unwrap();
+        let name = format!("pod/{}/{}", pod.namespace, pod.name);
+        assert!(row.workloads.contains(&name), "{name} on {}", pod.node);
+    }
+    let cells = cells(&lab.logical.hosts, &["NAME", "WORKLOADS"]);
+    for row in rows {
+        let line = format!("{} {}", row.name, row.workloads.len());
+        assert!(cells.contains(&line), "{line} is not in {cells:?}");
+    }
+    assert!(cells.contains(&"vm/cp-1 -".to_owned()));
+}
+
+#[test]
+fn f16_what_is_not_the_clusters_goes_to_the_workload_dns() {
+    let lab = supervisor();
+    for vm in ["vm/cp-1", "vm/cp-2", "vm/cp-3"] {
+        let vm = lab.hosts.iter().find(|h| h.name == vm).unwrap();
+        let dns = vm.config.services.iter().find(|s| s.port == 53).unwrap();
+        let ServiceKind::Dns(zone) = &dns.kind else { panic!("{dns:?}") };
+        assert_eq!(zone.upstreams("nsx.lab.local"), ["192.168.10.10".parse().unwrap()]);
+        for own in ["kube-dns.kube-system.svc.cluster.local", "nobody.cluster.local"] {
+            assert!(zone.upstreams(own).is_empty(), "{own}");
+        }
+    }
 }
 
 /// The article's table, sorted by address, port and protocol.

@@ -2,6 +2,8 @@
 //! of tests/oracle for what they mean.
 
 use super::*;
+use std::sync::Arc;
+
 use engine::network::{Action, Category, Network, Port, Rule};
 use oracle::{Cluster, Isolation, Protocol, cases, lab, random};
 use packet::{Addr, protocol};
@@ -19,6 +21,37 @@ fn first_match(network: &Network, rules: &[u32], flow: (Addr, Addr, u8, u16)) ->
 fn port<'a>(lab: &'a Realized, name: &str) -> (&'a Port, Addr) {
     let (_, place) = lab.names.port(name).unwrap();
     (lab.network.port(place.port).unwrap(), place.addresses[0])
+}
+
+#[test]
+fn pods_with_the_same_rules_share_the_lists() {
+    let policy = |name: &str, selector: &str| {
+        format!(
+            "{{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {{name: {name}, namespace: a}}, \
+             spec: {{podSelector: {selector}, policyTypes: [Ingress, Egress], ingress: [{{}}]}}}}"
+        )
+    };
+    let lab = realized(&documents(&[
+        CLUSTER,
+        &namespace("a"),
+        &pod("a", "x"),
+        &pod("a", "y"),
+        &pod("a", "z"),
+        &policy("all", "{}"),
+        &policy("same", "{matchExpressions: [{key: app, operator: Exists}]}"),
+        &policy("z", "{matchLabels: {app: z}}"),
+    ]));
+    let lists = |name: &str| {
+        let vnic = port(&lab, name).0.vnic.clone().unwrap();
+        [vnic.rules_in, vnic.rules_out]
+    };
+    let (x, y, z) = (lists("pod/a/x"), lists("pod/a/y"), lists("pod/a/z"));
+    for (own, other) in x.iter().zip(&y) {
+        assert!(Arc::ptr_eq(own, other));
+    }
+    // Three allow, then three isolation rules each way, and the namespace's three: x is not in the policy z.
+    assert_eq!((&*x[0], &*x[1]), (&[0, 1, 3, 5, 9, 10, 11][..], &[4, 6][..]));
+    assert_eq!((&*z[0], &*z[1]), (&[0, 1, 2, 3, 5, 7, 9, 10, 11][..], &[4, 6, 8][..]));
 }
 
 /// What the firewall says of the first packet of a flow.

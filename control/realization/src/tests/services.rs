@@ -183,4 +183,10 @@ fn pods_ask_kube_dns() {
     ]);
     let host = made.hosts.iter().find(|h| h.name == "pod/a/x").unwrap();
     assert_eq!(host.config.resolver, ["10.96.0.10".parse().unwrap()]);
+    assert_eq!(host.config.search, ["a.svc.cluster.local", "svc.cluster.local", "cluster.local"]);
+    assert_eq!(host.config.ndots, 5);
+    // Without the service there is nobody to ask.
+    let made = lab(&[pod("a", "x")]);
+    let host = made.hosts.iter().find(|h| h.name == "pod/a/x").unwrap();
+    assert_eq!((host.config.resolver.len(), host.config.search.len()), (0, 0));
 }

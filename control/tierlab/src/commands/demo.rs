@@ -9,7 +9,9 @@ use crate::open::{self, Opened, origin};
 use crate::output::{Format, aligned, bold, print, render};
 use definitions::Input;
 use hosts::generator::{self, Ends};
-use hosts::{DnsOptions, Endpoint, Failure, Lab, OperationResult, PingOptions, TcpOptions, ping_output};
+use hosts::{
+    DnsOptions, Endpoint, Failure, Lab, OperationResult, PingOptions, TcpOptions, ping_output,
+};
 use packet::Addr;
 use realization::Allocations;
 use std::time::{Duration, Instant};
@@ -24,10 +26,8 @@ macro_rules! lab {
     };
 }
 
-const SUPERVISOR: &[(&str, &str)] =
-    lab!("supervisor": "supervisor.yaml" "physical.yaml" "dns.yaml" "system-services.yaml" "workloads.yaml");
-const CURED: &[(&str, &str)] =
-    lab!("supervisor-cured": "supervisor.yaml" "physical.yaml" "dns.yaml" "system-services.yaml" "workloads.yaml");
+const SUPERVISOR: &[(&str, &str)] = lab!("supervisor": "supervisor.yaml" "physical.yaml" "dns.yaml" "system-services.yaml" "workloads.yaml");
+const CURED: &[(&str, &str)] = lab!("supervisor-cured": "supervisor.yaml" "physical.yaml" "dns.yaml" "system-services.yaml" "workloads.yaml");
 
 /// What is shown of a table before it is cut: the whole of the article's 28 virtual servers fits.
 const ROWS: usize = 32;
@@ -65,7 +65,10 @@ fn heading(text: &str) -> Result<(), Error> {
 fn realized(opened: &Opened) -> Result<(), Error> {
     let l = &opened.realized.logical;
     table("Segments", &render(&l.segments, Format::Table)?)?;
-    table("Virtual servers: distributed (ClusterIP) and server (VIP)", &render(&l.virtual_servers, Format::Table)?)?;
+    table(
+        "Virtual servers: distributed (ClusterIP) and server (VIP)",
+        &render(&l.virtual_servers, Format::Table)?,
+    )?;
     table("NAT", &render(&l.nat, Format::Table)?)?;
     table("Distributed firewall", &render(&l.dfw, Format::Table)?)?;
     table("Routes", &render(&l.routes, Format::Table)?)
@@ -221,14 +224,17 @@ fn fault(opened: &Opened, shown: &mut Shown) -> Result<(), Error> {
 
 /// The last part: how fast the engine is here.
 fn speed(opened: &Opened) -> Result<(), Error> {
-    heading("The engine on this machine: 64-byte frames, firewall, SNAT, Tier-1, Tier-0 with ECMP, one core")?;
+    heading(
+        "The engine on this machine: 64-byte frames, firewall, SNAT, Tier-1, Tier-0 with ECMP, one core",
+    )?;
     let lab = open::lab(&opened.realized);
     let (_, place) = opened
         .realized
         .names
         .port("pod/banking/teller")
         .map_err(|e| Error::internal(e.to_string()))?;
-    let source = place.addresses.first().copied().ok_or_else(|| Error::internal("a pod has no address"))?;
+    let source =
+        place.addresses.first().copied().ok_or_else(|| Error::internal("a pod has no address"))?;
     let gateway = lab
         .network()
         .port(place.port)

@@ -25,7 +25,8 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(4);
 
 /// A query for `tierlab.` (A, IN): a name server answers it, an echo service sends it back.
-const DNS_QUERY: &[u8] = b"\x00\x2a\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x07tierlab\x00\x00\x01\x00\x01";
+const DNS_QUERY: &[u8] =
+    b"\x00\x2a\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x07tierlab\x00\x00\x01\x00\x01";
 
 /// One cell.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -215,9 +216,9 @@ fn outside(realized: &Realized, lab: &Lab, names: &[String]) -> Result<Vec<End>,
                 "--ext: no external host has the name or address '{name}'"
             )));
         };
-        let address = wanted.or_else(|| place.addresses.first().copied()).ok_or_else(|| {
-            Error::input(format!("--ext: host '{name}' has no address"))
-        })?;
+        let address = wanted
+            .or_else(|| place.addresses.first().copied())
+            .ok_or_else(|| Error::input(format!("--ext: host '{name}' has no address")))?;
         ends.push(End {
             name: format!("ext:{address}"),
             host: lab.host_at(place.port).map(|(h, _)| h),
@@ -286,7 +287,9 @@ fn probes(ports: &[String]) -> Result<Vec<(Proto, u16)>, Error> {
     let mut probes = Vec::new();
     for text in ports {
         let fail = || {
-            Error::input(format!("--ports: '{text}' is not tcp/PORT or udp/PORT with a port from 1 to 65535"))
+            Error::input(format!(
+                "--ports: '{text}' is not tcp/PORT or udp/PORT with a port from 1 to 65535"
+            ))
         };
         let (proto, port) = text.split_once('/').ok_or_else(fail)?;
         let proto = match proto.to_ascii_lowercase().as_str() {
@@ -311,7 +314,10 @@ fn read_expected(path: &Path) -> Result<BTreeMap<Key, String>, Error> {
     let mut rows = BTreeMap::new();
     for (i, line) in text.lines().enumerate() {
         let line = line.trim();
-        if line.is_empty() || line.starts_with('#') || (rows.is_empty() && line == "from,to,proto,port,verdict") {
+        if line.is_empty()
+            || line.starts_with('#')
+            || (rows.is_empty() && line == "from,to,proto,port,verdict")
+        {
             continue;
         }
         let fail = |why: &str| {
@@ -325,7 +331,8 @@ fn read_expected(path: &Path) -> Result<BTreeMap<Key, String>, Error> {
         let [from, to, proto, port, verdict] = fields[..] else {
             return Err(fail("not five fields"));
         };
-        let port: u16 = port.parse().map_err(|_| fail("the port is not a number from 1 to 65535"))?;
+        let port: u16 =
+            port.parse().map_err(|_| fail("the port is not a number from 1 to 65535"))?;
         let verdict = verdict.to_ascii_lowercase();
         if verdict != "allow" && verdict != "deny" {
             return Err(fail("the verdict is neither allow nor deny"));
@@ -371,7 +378,11 @@ impl Row for Difference {
     }
 }
 
-fn compare(cells: &[Cell], expected: &BTreeMap<Key, String>, format: Format) -> Result<Exit, Error> {
+fn compare(
+    cells: &[Cell],
+    expected: &BTreeMap<Key, String>,
+    format: Format,
+) -> Result<Exit, Error> {
     let seen: BTreeMap<Key, String> = cells
         .iter()
         .map(|c| ((c.from.clone(), c.to.clone(), c.proto.to_owned(), c.port), c.verdict.to_owned()))
@@ -455,9 +466,16 @@ mod tests {
             std::fs::write(&file, text).unwrap();
             read_expected(&file)
         };
-        let rows = read("from,to,proto,port,verdict\nx/a,y/b,TCP,80,allow\n\nx/a,y/b,udp,80,Deny\n").unwrap();
+        let rows =
+            read("from,to,proto,port,verdict\nx/a,y/b,TCP,80,allow\n\nx/a,y/b,udp,80,Deny\n")
+                .unwrap();
         assert_eq!(rows.len(), 2);
-        for bad in ["x/a,y/b,TCP,80\n", "x/a,y/b,TCP,x,allow\n", "x/a,y/b,TCP,80,maybe\n", "x/a,y/b,TCP,80,allow\nx/a,y/b,TCP,80,deny\n"] {
+        for bad in [
+            "x/a,y/b,TCP,80\n",
+            "x/a,y/b,TCP,x,allow\n",
+            "x/a,y/b,TCP,80,maybe\n",
+            "x/a,y/b,TCP,80,allow\nx/a,y/b,TCP,80,deny\n",
+        ] {
             let error = read(bad).unwrap_err();
             assert!(error.message.contains("e.csv:"), "{error}");
         }

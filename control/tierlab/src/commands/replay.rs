@@ -31,9 +31,9 @@ pub fn run(args: &args::Replay) -> Result<Exit, Error> {
     let mut watched: BTreeMap<String, PortId> = BTreeMap::new();
     let mut inputs: Vec<Input> = Vec::new();
     for argument in &args.inputs {
-        let (name, file) = argument.split_once('=').ok_or_else(|| {
-            Error::input(format!("--in '{argument}' is not PORT=FILE.pcap"))
-        })?;
+        let (name, file) = argument
+            .split_once('=')
+            .ok_or_else(|| Error::input(format!("--in '{argument}' is not PORT=FILE.pcap")))?;
         let id = port(&opened.realized, name)?;
         if watched.insert(name.to_owned(), id).is_some() {
             return Err(Error::input(format!("--in names port '{name}' twice")));
@@ -43,6 +43,7 @@ pub fn run(args: &args::Replay) -> Result<Exit, Error> {
     for name in &args.tap {
         watched.entry(name.clone()).or_insert(port(&opened.realized, name)?);
     }
+    let outputs = outputs(args, &watched)?;
     let unplugged: BTreeSet<PortId> = args
         .inputs
         .iter()
@@ -53,19 +54,7 @@ pub fn run(args: &args::Replay) -> Result<Exit, Error> {
     for id in &unplugged {
         lab.attach(*id);
     }
-    let mut by_port: BTreeMap<PortId, (String, PcapWriter)> = BTreeMap::new();
-    for (name, id) in &watched {
-        let path = output_path(&args.out, name);
-        let parent = path.parent().unwrap_or(&args.out);
-        std::fs::create_dir_all(parent).map_err(|e| {
-            Error::environment(format!("cannot make the directory {}: {e}", parent.display()))
-        })?;
-        let writer = PcapWriter::create(&path)
-            .map_err(|e| Error::environment(format!("cannot write {}: {e}", path.display())))?;
-        if let Some((other, _)) = by_port.insert(*id, (name.clone(), writer)) {
-            return Err(Error::input(format!("'{name}' and '{other}' are the same port")));
-        }
-    }
+    let mut by_port = create(&outputs)?;
     lab.watch(true);
     inputs.sort_by(|a, b| (a.at, &a.port, a.position).cmp(&(b.at, &b.port, b.position)));
     let start = inputs.first().map_or(0, |i| i.at);
@@ -104,11 +93,61 @@ pub fn run(args: &args::Replay) -> Result<Exit, Error> {
             .finish()
             .map_err(|e| Error::environment(format!("cannot write the capture of {name}: {e}")))?;
     }
-    print(&format!(
-        "{frames_in} frames in, {frames_out} out, {} of virtual time\n",
-        lab.now()
-    ))?;
+    print(&format!("{frames_in} frames in, {frames_out} out, {} of virtual time\n", lab.now()))?;
     Ok(Exit::Ok)
+}
+
+/// Where each port's frames go. Nothing is created yet, so that wrong arguments change nothing.
+fn outputs(
+    args: &args::Replay,
+    watched: &BTreeMap<String, PortId>,
+) -> Result<BTreeMap<PortId, (String, PathBuf)>, Error> {
+    let inputs: Vec<&Path> =
+        args.inputs.iter().filter_map(|a| Some(Path::new(a.split_once('=')?.1))).collect();
+    let mut outputs: BTreeMap<PortId, (String, PathBuf)> = BTreeMap::new();
+    for (name, id) in watched {
+        let path = output_path(&args.out, name);
+        if let Some(input) = inputs.iter().find(|input| same_file(input, &path)) {
+            return Err(Error::input(format!(
+                "the output of {name} would overwrite the input {}: name another directory with --out",
+                input.display()
+            )));
+        }
+        if let Some((other, _)) = outputs.insert(*id, (name.clone(), path)) {
+            return Err(Error::input(format!("'{name}' and '{other}' are the same port")));
+        }
+    }
+    Ok(outputs)
+}
+
+/// Whether two paths lead to one file that exists, by links too.
+fn same_file(a: &Path, b: &Path) -> bool {
+    #[cfg(unix)]
+    let identity = |path: &Path| {
+        use std::os::unix::fs::MetadataExt;
+        path.metadata().map(|m| (m.dev(), m.ino())).ok()
+    };
+    #[cfg(not(unix))]
+    let identity = |path: &Path| path.canonicalize().ok();
+    identity(a).is_some_and(|file| identity(b) == Some(file))
+}
+
+/// Opens the captures to write.
+fn create(
+    outputs: &BTreeMap<PortId, (String, PathBuf)>,
+) -> Result<BTreeMap<PortId, (String, PcapWriter)>, Error> {
+    let mut writers = BTreeMap::new();
+    for (id, (name, path)) in outputs {
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent).map_err(|e| {
+                Error::environment(format!("cannot make the directory {}: {e}", parent.display()))
+            })?;
+        }
+        let writer = PcapWriter::create(path)
+            .map_err(|e| Error::environment(format!("cannot write {}: {e}", path.display())))?;
+        writers.insert(*id, (name.clone(), writer));
+    }
+    Ok(writers)
 }
 
 fn port(realized: &Realized, name: &str) -> Result<PortId, Error> {

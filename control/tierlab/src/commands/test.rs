@@ -39,7 +39,9 @@ pub fn run(args: &args::Test) -> Result<Exit, Error> {
     if listed == 0 {
         return Err(Error::input(match &args.filter {
             Some(text) => format!("no packet test's name contains '{text}'"),
-            None => "there is no packet test in these paths: write one with kind: PacketTest".to_owned(),
+            None => {
+                "there is no packet test in these paths: write one with kind: PacketTest".to_owned()
+            }
         }));
     }
     if args.list {
@@ -55,9 +57,8 @@ pub fn run(args: &args::Test) -> Result<Exit, Error> {
         TestFormat::Tap => print(&report::tap(&outcomes))?,
     }
     if let Some(file) = &args.junit {
-        std::fs::write(file, report::junit(&outcomes)).map_err(|e| {
-            Error::environment(format!("cannot write {}: {e}", file.display()))
-        })?;
+        std::fs::write(file, report::junit(&outcomes))
+            .map_err(|e| Error::environment(format!("cannot write {}: {e}", file.display())))?;
     }
     Ok(if outcomes.iter().any(|o| o.status == Status::BadInput) {
         Exit::BadInput
@@ -92,7 +93,9 @@ fn labs(args: &args::Test) -> Result<Vec<Vec<PathBuf>>, Error> {
         // A path that does not stand alone is no lab; loading all together says what is wrong.
         let alone = definitions::load(&[Input::argument(path)]);
         match alone {
-            Ok(loaded) if !loaded.definitions.supervisor_clusters.is_empty() => clusters.push(path.clone()),
+            Ok(loaded) if !loaded.definitions.supervisor_clusters.is_empty() => {
+                clusters.push(path.clone())
+            }
             _ => shared.push(path.clone()),
         }
     }

@@ -9,9 +9,10 @@ use crate::exit::{Error, Exit};
 use crate::open::{Origin, address, lab_with_cache, open, origin};
 use crate::output::{aligned, bold, pretty_json, print};
 use crate::tables::{DropRow, drops};
+use engine::network::PortId;
 use engine::{Recorded, Stage};
 use hosts::{Lab, PingOptions, ReadUntil, TcpOptions, UdpOptions};
-use packet::Addr;
+use packet::{Addr, IcmpMessage, Transport, tcp_flags};
 use serde::Serialize;
 use serde_json::json;
 use std::time::Duration;
@@ -79,7 +80,14 @@ pub fn run(args: &args::Trace) -> Result<Exit, Error> {
 }
 
 /// Sends a packet and watches every walk until its sender has an answer or patience ends.
-pub fn trace(lab: &mut Lab, from: &Origin, to: Addr, proto: Proto, port: u16, reply: bool) -> TraceView {
+pub fn trace(
+    lab: &mut Lab,
+    from: &Origin,
+    to: Addr,
+    proto: Proto,
+    port: u16,
+    reply: bool,
+) -> TraceView {
     lab.worker().record(true);
     lab.watch(true);
     lab.with_host(from.host, |h, now, out| match proto {
@@ -88,8 +96,11 @@ pub fn trace(lab: &mut Lab, from: &Origin, to: Addr, proto: Proto, port: u16, re
             h.start_ping(to, options, now, out)
         }
         Proto::Udp => {
-            let options =
-                UdpOptions { interface: from.interface, timeout: PATIENCE, ..UdpOptions::default() };
+            let options = UdpOptions {
+                interface: from.interface,
+                timeout: PATIENCE,
+                ..UdpOptions::default()
+            };
             h.start_udp(to, port, b"tierlab trace".to_vec(), options, now, out)
         }
         Proto::Tcp => {
@@ -113,10 +124,23 @@ pub fn trace(lab: &mut Lab, from: &Origin, to: Addr, proto: Proto, port: u16, re
     let mut delivered = None;
     let mut direction = "request";
     for (i, walk) in recorded.iter().enumerate() {
-        let Some(view) = view(lab, walk, direction) else { continue };
+        let Some(mut view) = view(lab, walk, direction) else { continue };
         // A packet that waited for its next hop is walked again from the start.
-        if view.waits() && recorded.get(i + 1..).is_some_and(|later| later.iter().any(|w| w.frame == walk.frame && w.port == walk.port)) {
+        if view.waits()
+            && recorded.get(i + 1..).is_some_and(|later| {
+                later.iter().any(|w| w.frame == walk.frame && w.port == walk.port)
+            })
+        {
             continue;
+        }
+        if direction == "request" && view.is_answer(walk, from.port, lab) {
+            // The way ended before, outside; this says why.
+            if reply {
+                direction = "reply";
+                view.direction = direction;
+            } else {
+                break;
+            }
         }
         let egress = view.egress.clone();
         let ends = egress.as_deref().is_none_or(|name| !is_forwarder(lab, name));
@@ -146,8 +170,23 @@ pub fn trace(lab: &mut Lab, from: &Origin, to: Addr, proto: Proto, port: u16, re
 }
 
 impl WalkView {
+    /// Whether the packet is one that came back though no request has arrived: an ICMP error or a
+    /// reset that a router on the way made, or what reaches the sender from elsewhere.
+    fn is_answer(&self, walk: &Recorded, sender: PortId, lab: &Lab) -> bool {
+        let made_on_the_way = packet::parse(&walk.frame.bytes).is_ok_and(|headers| {
+            headers.ip().is_some_and(|ip| match &ip.transport {
+                Transport::Icmp(icmp) => matches!(icmp.message, IcmpMessage::Error(_)),
+                Transport::Tcp(tcp) => tcp.flags & tcp_flags::RST != 0,
+                _ => false,
+            })
+        });
+        let home = lab.network().port(sender).map(|p| p.name.as_str());
+        made_on_the_way || walk.port != sender && self.egress.as_deref() == home
+    }
+
     fn waits(&self) -> bool {
-        self.egress.is_none() && self.steps.last().is_some_and(|s| s.stage == Stage::Neighbor.name())
+        self.egress.is_none()
+            && self.steps.last().is_some_and(|s| s.stage == Stage::Neighbor.name())
     }
 }
 
@@ -207,7 +246,13 @@ pub fn text(view: &TraceView) -> String {
         None => {
             for d in &view.drops {
                 let rule = d.rule.as_ref().map_or_else(String::new, |r| format!(", rule {r}"));
-                out.push_str(&format!("{} at {} of {}: {}{rule}\n", bold("dropped"), d.stage, d.object, d.reason));
+                out.push_str(&format!(
+                    "{} at {} of {}: {}{rule}\n",
+                    bold("dropped"),
+                    d.stage,
+                    d.object,
+                    d.reason
+                ));
             }
         }
     }
@@ -226,9 +271,11 @@ fn split_port(text: &str) -> Result<(&str, Option<u16>), Error> {
     if !port.bytes().all(|b| b.is_ascii_digit()) || port.is_empty() {
         return Ok((text, None));
     }
-    let number: u16 = port.parse().ok().filter(|p| *p > 0).ok_or_else(|| {
-        Error::input(format!("'{text}': the port must be from 1 to 65535"))
-    })?;
+    let number: u16 = port
+        .parse()
+        .ok()
+        .filter(|p| *p > 0)
+        .ok_or_else(|| Error::input(format!("'{text}': the port must be from 1 to 65535")))?;
     Ok((to.trim_start_matches('[').trim_end_matches(']'), Some(number)))
 }
 

@@ -124,15 +124,11 @@ pub fn junit(outcomes: &[TestOutcome]) -> String {
         );
         if let Some(message) = &outcome.message {
             let element = if outcome.status == Status::BadInput { "error" } else { "failure" };
-            let first = message.lines().next().unwrap_or_default();
-            let mut lines = message.lines().map(xml).collect::<Vec<_>>();
-            if let Some(start) = lines.first_mut() {
-                *start = format!("    <{element} message=\"{}\">{start}", xml(first));
-            }
-            if let Some(end) = lines.last_mut() {
-                end.push_str(&format!("</{element}>"));
-            }
-            lines.iter().for_each(|text| line(&mut out, text));
+            // Its line breaks stay.
+            let lines: Vec<String> = message.lines().map(|text| xml(&printable(text))).collect();
+            let first = lines.first().map_or("", String::as_str);
+            let all = lines.join("\n");
+            out.push_str(&format!("    <{element} message=\"{first}\">{all}</{element}>\n"));
         }
         line(&mut out, "  </testcase>");
     }

@@ -1,6 +1,7 @@
 //! A small authoritative name server and its client: one question a message, A and AAAA records
 //! (RFC 1035, RFC 3596, RFC 2308), over UDP and TCP (RFC 7766). No EDNS: an answer over UDP that does
-//! not fit 512 octets is truncated, and the client asks again over TCP.
+//! not fit 512 octets is truncated, and the client asks again over TCP. What is not of its zone a
+//! server may pass on to others ([`Zone::forward`]); the host does that, over UDP.
 //!
 //! Names are compared without case (RFC 4343). Compression pointers are followed backwards only, so
 //! decoding always ends.
@@ -47,18 +48,49 @@ pub struct Zone {
     records: BTreeMap<String, Vec<Addr>>,
     /// Time to live of every record, seconds.
     pub ttl: u32,
+    forwarding: Option<Forwarding>,
+}
+
+/// Who answers for names outside a zone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Forwarding {
+    /// The zone's own name; every name that ends in it is the zone's to answer or to deny.
+    origin: String,
+    /// Servers, asked in turn.
+    upstreams: Vec<Addr>,
 }
 
 impl Zone {
     /// An empty zone whose records live for `ttl` seconds.
     #[must_use]
     pub fn new(ttl: u32) -> Zone {
-        Zone { records: BTreeMap::new(), ttl }
+        Zone { records: BTreeMap::new(), ttl, forwarding: None }
     }
 
     /// Adds an address to a name. Case and a final dot do not matter.
     pub fn add(&mut self, name: &str, addr: Addr) {
         self.records.entry(canonical(name)).or_default().push(addr);
+    }
+
+    /// Passes questions for names that do not end in `origin` and have no record on to these servers,
+    /// at port 53. Without any, the zone denies every name that it does not have.
+    pub fn forward(&mut self, origin: &str, upstreams: Vec<Addr>) {
+        self.forwarding =
+            (!upstreams.is_empty()).then(|| Forwarding { origin: canonical(origin), upstreams });
+    }
+
+    /// The servers to ask for a name that is not this zone's; empty if it is, or if there are none.
+    #[must_use]
+    pub fn upstreams(&self, name: &str) -> &[Addr] {
+        let name = canonical(name);
+        match &self.forwarding {
+            Some(forwarding)
+                if !self.records.contains_key(&name) && !is_within(&name, &forwarding.origin) =>
+            {
+                &forwarding.upstreams
+            }
+            _ => &[],
+        }
     }
 
     /// Addresses of a name; `None` if there is no such name (NXDOMAIN).
@@ -70,6 +102,12 @@ impl Zone {
 
 fn canonical(name: &str) -> String {
     name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
+}
+
+/// Whether `name` is `origin` or below it, both canonical.
+fn is_within(name: &str, origin: &str) -> bool {
+    let rest = name.strip_suffix(origin);
+    origin.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
 /// Response code (RFC 1035, 4.1.1).
@@ -197,8 +235,45 @@ pub(crate) fn query(id: u16, name: &str, record: RecordType) -> Option<Vec<u8>> 
     Some(out)
 }
 
+/// The servers to pass a query on to; empty for what the zone itself answers, and for what is no
+/// well-formed query of one question.
+pub(crate) fn upstreams<'z>(zone: &'z Zone, query: &[u8]) -> &'z [Addr] {
+    let is_query = read_u16(query, 2).is_some_and(|flags| flags & 0xf800 == 0)
+        && read_u16(query, 4) == Some(1);
+    match read_name(query, HEADER) {
+        Some((name, at)) if is_query && read_u16(query, at + 2) == Some(CLASS_IN) => {
+            zone.upstreams(&name)
+        }
+        _ => &[],
+    }
+}
+
+/// A message with another identification; `None` for what has no header.
+pub(crate) fn with_id(message: &[u8], id: u16) -> Option<Vec<u8>> {
+    let rest = message.get(2..).filter(|_| message.len() >= HEADER)?;
+    Some([&id.to_be_bytes(), rest].concat())
+}
+
+/// The identification of a message.
+pub(crate) fn id_of(message: &[u8]) -> Option<u16> {
+    read_u16(message, 0)
+}
+
+/// Whether `message` is a response to the query `asked`: of its identification, to its question
+/// (RFC 5452, 3).
+pub(crate) fn is_response(message: &[u8], asked: &[u8]) -> bool {
+    let question = |bytes: &[u8]| {
+        let (name, at) = read_name(bytes, HEADER)?;
+        Some((canonical(&name), read_u16(bytes, at)?, read_u16(bytes, at + 2)?))
+    };
+    id_of(message) == id_of(asked)
+        && read_u16(message, 2).is_some_and(|flags| flags & 0x8000 != 0)
+        && read_u16(message, 4) == Some(1)
+        && question(message).is_some_and(|q| Some(q) == question(asked))
+}
+
 /// The answer to a query, at most `limit` octets; `None` for what is not to be answered at all (a
-/// response, or no header).
+/// response, or no header). A name that would have to be asked for elsewhere is refused.
 pub(crate) fn respond(zone: &Zone, query: &[u8], limit: usize) -> Option<Vec<u8>> {
     let flags = read_u16(query, 2)?;
     let questions = read_u16(query, 4)?;
@@ -217,7 +292,9 @@ pub(crate) fn respond(zone: &Zone, query: &[u8], limit: usize) -> Option<Vec<u8>
         Some((name, kind, class, octets)) if questions == 1 => {
             quoted = octets;
             match zone.lookup(&name) {
-                _ if class != CLASS_IN => ResponseCode::Refused,
+                _ if class != CLASS_IN || !zone.upstreams(&name).is_empty() => {
+                    ResponseCode::Refused
+                }
                 None => ResponseCode::NxDomain,
                 Some(addresses) => {
                     answers.extend(addresses.iter().filter(|a| RecordType::of(**a).code() == kind));
@@ -392,6 +469,63 @@ mod tests {
         assert_eq!(v6.addresses, vec!["fd00::57".parse().unwrap()]);
         let none = ask("db.bank.svc.cluster.local", RecordType::A);
         assert_eq!((none.code, none.addresses), (ResponseCode::NxDomain, vec![]));
+    }
+
+    #[test]
+    fn what_is_passed_on() {
+        let upstream: Addr = "192.168.10.11".parse().unwrap();
+        let mut zone = zone();
+        zone.add("host.example", "10.0.0.1".parse().unwrap());
+        assert!(zone.upstreams("example.com").is_empty(), "to nobody, without forwarding");
+        zone.forward("Cluster.Local.", vec![upstream]);
+        let asked = |name: &str, record| {
+            let query = query(7, name, record).unwrap();
+            (upstreams(&zone, &query).len(), respond(&zone, &query, 512).unwrap()[3] & 15)
+        };
+        for (name, expected) in [
+            ("nsx.lab.local", (1, 5)),
+            ("NSX.lab.local.", (1, 5)),
+            // Ends with the same letters, and is another zone.
+            ("notcluster.local", (1, 5)),
+            ("web.bank.svc.CLUSTER.local", (0, 0)),
+            ("db.bank.svc.cluster.local", (0, 3)),
+            ("cluster.local", (0, 3)),
+            ("host.example", (0, 0)),
+        ] {
+            assert_eq!(asked(name, RecordType::A), expected, "{name}");
+        }
+        // No standard query of one question is passed on.
+        let good = query(7, "a.bc", RecordType::A).unwrap();
+        for (at, value) in [(2, 0x81), (2, 0x11), (5, 2), (5, 0), (20, 3)] {
+            let mut bad = good.clone();
+            bad[at] = value;
+            assert!(upstreams(&zone, &bad).is_empty(), "octet {at} = {value}");
+        }
+        for n in 0..good.len() {
+            assert!(upstreams(&zone, &good[..n]).is_empty(), "cut at {n}");
+        }
+    }
+
+    #[test]
+    fn responses_are_told_from_other_messages() {
+        let asked = query(0x1234, "a.bc", RecordType::A).unwrap();
+        let mut answer = asked.clone();
+        assert!(!is_response(&answer, &asked), "a query is no response");
+        answer[2] |= 0x80;
+        assert!(is_response(&answer, &asked));
+        answer[13] = b'A';
+        assert!(is_response(&answer, &asked), "case does not matter");
+        for (at, value) in [(0, 0), (1, 0), (5, 0), (13, b'b'), (18, 28), (20, 3)] {
+            let mut other = answer.clone();
+            other[at] = value;
+            assert!(!is_response(&other, &asked), "octet {at} = {value}");
+        }
+        for n in 0..answer.len() {
+            assert!(!is_response(&answer[..n], &asked), "cut at {n}");
+        }
+        let renamed = with_id(&asked, 0xabcd).unwrap();
+        assert_eq!((id_of(&renamed), &renamed[2..]), (Some(0xabcd), &asked[2..]));
+        assert_eq!(with_id(&asked[..11], 1), None);
     }
 
     #[test]

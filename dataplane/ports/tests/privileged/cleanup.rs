@@ -45,16 +45,10 @@ fn teardown_leaves_nothing() {
     let mut lab = Lab::new();
     let (netns, _tap) = lab.machine('o', TapOptions::default(), &config(ADDRESS, MAC));
     let name = netns.name().clone();
-    lab.inventory
-        .create_resolver(&name, &Resolver::default())
-        .unwrap();
+    lab.inventory.create_resolver(&name, &Resolver::default()).unwrap();
     assert!(netns_exists(name.as_str()));
     let sweep = lab.inventory.teardown();
-    assert_eq!(
-        (sweep.removed.len(), sweep.failed.len()),
-        (2, 0),
-        "{sweep:?}"
-    );
+    assert_eq!((sweep.removed.len(), sweep.failed.len()), (2, 0), "{sweep:?}");
     assert!(!netns_exists(name.as_str()));
     assert!(!Path::new("/etc/netns").join(name.as_str()).exists());
     assert_eq!(std::fs::read_dir(&lab.state).unwrap().count(), 0);
@@ -69,14 +63,10 @@ fn helper_lab() {
     let ip = inventory.ip().clone();
     let netns_name = NetnsName::new(&name).unwrap();
     let netns = inventory.create_netns(&netns_name).unwrap();
-    inventory
-        .create_resolver(&netns_name, &Resolver::default())
-        .unwrap();
+    inventory.create_resolver(&netns_name, &Resolver::default()).unwrap();
     // One moved, one not.
     let moved = Tap::create(Some(&name), TapOptions::default()).unwrap();
-    netns
-        .attach(&ip, moved.name(), &config(ADDRESS, MAC))
-        .unwrap();
+    netns.attach(&ip, moved.name(), &config(ADDRESS, MAC)).unwrap();
     let _here = Tap::create(Some(&name), TapOptions::default()).unwrap();
     std::fs::write(Path::new(&state).join("ready"), "").unwrap();
     // Should nobody kill it.
@@ -138,11 +128,7 @@ fn after_kill_9_the_next_start_cleans_up() {
 
     // A sweep, as of a second lab that starts, does not touch the first.
     let sweep = Inventory::sweep(dir.path()).unwrap();
-    assert_eq!(
-        (sweep.removed.len(), sweep.running.len()),
-        (0, 1),
-        "{sweep:?}"
-    );
+    assert_eq!((sweep.removed.len(), sweep.running.len()), (0, 1), "{sweep:?}");
     assert!(netns_exists(&name) && interface_exists(&ip, Some(&name), "eth0"));
     assert!(interface_exists(&ip, None, &name));
 
@@ -152,10 +138,7 @@ fn after_kill_9_the_next_start_cleans_up() {
     assert!(!interface_exists(&ip, Some(&name), "eth0"));
     assert!(netns_exists(&name), "a namespace outlives its process");
     let sweep = Inventory::sweep(dir.path()).unwrap();
-    let expected = [
-        format!("/etc/netns/{name}"),
-        format!("network namespace '{name}'"),
-    ];
+    let expected = [format!("/etc/netns/{name}"), format!("network namespace '{name}'")];
     assert_eq!(sweep.removed, expected);
     assert_eq!((sweep.kept.len(), sweep.failed.len()), (0, 0), "{sweep:?}");
     assert!(!netns_exists(&name) && !Path::new("/etc/netns").join(&name).exists());
@@ -177,20 +160,10 @@ fn killed_at_any_moment_of_its_start_nothing_is_left() {
         std::thread::sleep(Duration::from_millis(2 * round));
         drop(helper);
         let sweep = Inventory::sweep(&state).unwrap();
-        assert!(
-            sweep.failed.is_empty() && sweep.kept.is_empty(),
-            "round {round}: {sweep:?}"
-        );
+        assert!(sweep.failed.is_empty() && sweep.kept.is_empty(), "round {round}: {sweep:?}");
         assert!(!netns_exists(&name), "round {round}: {sweep:?}");
-        assert!(
-            !Path::new("/etc/netns").join(&name).exists(),
-            "round {round}"
-        );
+        assert!(!Path::new("/etc/netns").join(&name).exists(), "round {round}");
         let ready = usize::from(state.join("ready").exists());
-        assert_eq!(
-            std::fs::read_dir(&state).unwrap().count(),
-            ready,
-            "round {round}"
-        );
+        assert_eq!(std::fs::read_dir(&state).unwrap().count(), ready, "round {round}");
     }
 }

@@ -19,21 +19,13 @@ const PEER_MAC: &str = "02:00:00:00:00:03";
 const ICMP: u8 = 1;
 const UDP: u8 = 17;
 
-const VNET: TapOptions = TapOptions {
-    vnet_hdr: true,
-    queues: 1,
-};
-const PLAIN: TapOptions = TapOptions {
-    vnet_hdr: false,
-    queues: 1,
-};
+const VNET: TapOptions = TapOptions { vnet_hdr: true, queues: 1 };
+const PLAIN: TapOptions = TapOptions { vnet_hdr: false, queues: 1 };
 
 /// Whether the transport checksum of a finished frame is right, by etherparse's own arithmetic.
 fn transport_checksum_is_right(bytes: &[u8]) -> bool {
     let sliced = SlicedPacket::from_ethernet(bytes).unwrap();
-    let Some(NetSlice::Ipv4(ip)) = sliced.net else {
-        panic!("not IPv4: {bytes:02x?}")
-    };
+    let Some(NetSlice::Ipv4(ip)) = sliced.net else { panic!("not IPv4: {bytes:02x?}") };
     let ip = ip.header().to_header();
     match sliced.transport.unwrap() {
         TransportSlice::Udp(udp) => {
@@ -53,9 +45,7 @@ const ECHO: [u8; 16] = {
     // Sum of the words: 0800 + 1234 + 0007 + 7469 + 6572 + 6c61 + 6221 = 1_c298, folded c299.
     let sum: u16 = !0xc299;
     let [high, low] = sum.to_be_bytes();
-    [
-        8, 0, high, low, 0x12, 0x34, 0, 7, b't', b'i', b'e', b'r', b'l', b'a', b'b', b'!',
-    ]
+    [8, 0, high, low, 0x12, 0x34, 0, 7, b't', b'i', b'e', b'r', b'l', b'a', b'b', b'!']
 };
 
 fn ping_crosses(options: TapOptions, letter: char) {
@@ -125,35 +115,23 @@ fn partial_checksums_are_marked_and_completed() {
     for (options, letter) in [(VNET, 'v'), (PLAIN, 'w')] {
         let mut lab = Lab::new();
         let (netns, mut tap) = lab.machine(letter, options, &config(ADDRESS, MAC));
-        in_netns(netns.name(), || {
-            udp(ADDRESS, 4000)?.send_to(b"hello, lab", (GATEWAY, 9))
-        })
-        .unwrap()
-        .unwrap();
+        in_netns(netns.name(), || udp(ADDRESS, 4000)?.send_to(b"hello, lab", (GATEWAY, 9)))
+            .unwrap()
+            .unwrap();
         let frame = receive(&mut tap, |frame| ip_protocol(frame) == Some(UDP));
         assert_eq!(frame.bytes[42..], *b"hello, lab");
         if options.vnet_hdr {
             // UDP begins behind 14 + 20 octets, its checksum 6 further on.
-            let partial = ChecksumState::Partial {
-                start: 34,
-                offset: 6,
-            };
+            let partial = ChecksumState::Partial { start: 34, offset: 6 };
             assert_eq!(frame.checksum, partial);
-            assert!(
-                !transport_checksum_is_right(&frame.bytes),
-                "nothing to complete"
-            );
+            assert!(!transport_checksum_is_right(&frame.bytes), "nothing to complete");
         } else {
             assert_eq!(frame.checksum, ChecksumState::Unknown);
         }
         let whole = wire_frames(&frame).unwrap();
         assert_eq!(whole.len(), 1);
         assert!(!matches!(whole[0].checksum, ChecksumState::Partial { .. }));
-        assert!(
-            transport_checksum_is_right(&whole[0].bytes),
-            "{:02x?}",
-            whole[0].bytes
-        );
+        assert!(transport_checksum_is_right(&whole[0].bytes), "{:02x?}", whole[0].bytes);
     }
 }
 
@@ -165,9 +143,7 @@ fn a_large_udp_frame_is_cut_by_the_kernel() {
     }
     let mut lab = Lab::new();
     let (netns, mut tap) = lab.machine('u', VNET, &config(ADDRESS, MAC));
-    let socket = in_netns(netns.name(), || udp(ADDRESS, 53))
-        .unwrap()
-        .unwrap();
+    let socket = in_netns(netns.name(), || udp(ADDRESS, 53)).unwrap().unwrap();
     let payload: Vec<u8> = (0..2500u32).map(|i| i as u8).collect();
     let builder = etherparse::PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2])
         .ipv4(GATEWAY.octets(), ADDRESS.octets(), 64)
@@ -178,14 +154,8 @@ fn a_large_udp_frame_is_cut_by_the_kernel() {
     bytes[40..42].copy_from_slice(&[0x1e, 0xa6]);
     let frame = Frame {
         bytes,
-        checksum: ChecksumState::Partial {
-            start: 34,
-            offset: 6,
-        },
-        segmentation: Some(packet::Segmentation {
-            kind: SegmentationKind::Udp,
-            size: 1000,
-        }),
+        checksum: ChecksumState::Partial { start: 34, offset: 6 },
+        segmentation: Some(packet::Segmentation { kind: SegmentationKind::Udp, size: 1000 }),
     };
     tap.send(&frame).unwrap();
     let mut buffer = [0; 3000];
@@ -250,9 +220,7 @@ fn transfer(left: TapOptions, right: TapOptions, letters: [char; 2]) -> (Seen, [
         poller.register(tap, token).unwrap();
     }
     let stop = AtomicBool::new(false);
-    let listener = in_netns(b.name(), || TcpListener::bind((PEER, 80)))
-        .unwrap()
-        .unwrap();
+    let listener = in_netns(b.name(), || TcpListener::bind((PEER, 80))).unwrap().unwrap();
     let sockets = [
         in_netns(a.name(), || udp(ADDRESS, 53)).unwrap().unwrap(),
         in_netns(b.name(), || udp(PEER, 53)).unwrap().unwrap(),
@@ -280,24 +248,15 @@ fn transfer(left: TapOptions, right: TapOptions, letters: [char; 2]) -> (Seen, [
         let mut thanks = String::new();
         stream.read_to_string(&mut thanks).unwrap();
         assert_eq!(thanks, "thanks");
-        assert!(
-            server.join().unwrap().unwrap() == data,
-            "other data arrived"
-        );
+        assert!(server.join().unwrap().unwrap() == data, "other data arrived");
 
         let mut buffer = [0; 100];
         sockets[0].send_to(b"question", (PEER, 53)).unwrap();
         let (length, from) = sockets[1].recv_from(&mut buffer).unwrap();
-        assert_eq!(
-            (&buffer[..length], from),
-            (&b"question"[..], (ADDRESS, 53).into())
-        );
+        assert_eq!((&buffer[..length], from), (&b"question"[..], (ADDRESS, 53).into()));
         sockets[1].send_to(b"answer", from).unwrap();
         let (length, from) = sockets[0].recv_from(&mut buffer).unwrap();
-        assert_eq!(
-            (&buffer[..length], from),
-            (&b"answer"[..], (PEER, 53).into())
-        );
+        assert_eq!((&buffer[..length], from), (&b"answer"[..], (PEER, 53).into()));
         drop(end);
         switch.join().unwrap()
     });
@@ -311,20 +270,11 @@ fn large_tcp_segments_cross_whole_between_virtio_taps() {
     }
     let (seen, taps) = transfer(VNET, VNET, ['a', 'b']);
     let offloads = taps[0].offloads();
-    assert!(
-        offloads.checksum && offloads.tcp_segmentation,
-        "{offloads:?}"
-    );
-    assert!(
-        seen.large_tcp > 0 && seen.partial > 0 && seen.longest > 9_000,
-        "{seen:?}"
-    );
+    assert!(offloads.checksum && offloads.tcp_segmentation, "{offloads:?}");
+    assert!(seen.large_tcp > 0 && seen.partial > 0 && seen.longest > 9_000, "{seen:?}");
     for tap in &taps {
         let counters = tap.counters();
-        assert_eq!(
-            (counters.refused, counters.oversize, counters.unsent),
-            (0, 0, 0)
-        );
+        assert_eq!((counters.refused, counters.oversize, counters.unsent), (0, 0, 0));
     }
     assert_eq!(taps[0].counters().received, taps[1].counters().sent);
 }

@@ -62,22 +62,14 @@ fn without_rights_the_error_says_so() {
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(dir.path(), open).unwrap();
     let output = Command::new(&program)
-        .args([
-            "--exact",
-            "interfaces::helper_without_rights",
-            "--ignored",
-            "--nocapture",
-        ])
+        .args(["--exact", "interfaces::helper_without_rights", "--ignored", "--nocapture"])
         .current_dir("/")
         .uid(65_534)
         .gid(65_534)
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        text.contains("DENIED: no permission to open a TAP"),
-        "{output:?}"
-    );
+    assert!(text.contains("DENIED: no permission to open a TAP"), "{output:?}");
 }
 
 #[test]
@@ -89,23 +81,17 @@ fn the_machine_sees_its_configuration() {
     let mut eth0 = config(ADDRESS, MAC);
     eth0.mtu = Some(1400);
     eth0.addresses.push("fd00:99::2/64".parse().unwrap());
-    let route = |to: &str, via: &str| Route {
-        destination: to.parse().unwrap(),
-        via: via.parse().unwrap(),
-    };
+    let route =
+        |to: &str, via: &str| Route { destination: to.parse().unwrap(), via: via.parse().unwrap() };
     eth0.routes = vec![
         route("0.0.0.0/0", "10.99.0.1"),
         route("192.168.7.0/24", "10.99.0.9"),
         route("::/0", "fd00:99::1"),
     ];
     let (netns, _tap) = lab.machine('c', TapOptions::default(), &eth0);
-    let resolver = Resolver {
-        nameservers: vec!["10.96.0.254".parse().unwrap()],
-        ..Resolver::default()
-    };
-    lab.inventory
-        .create_resolver(netns.name(), &resolver)
-        .unwrap();
+    let resolver =
+        Resolver { nameservers: vec!["10.96.0.254".parse().unwrap()], ..Resolver::default() };
+    lab.inventory.create_resolver(netns.name(), &resolver).unwrap();
     let name = netns.name().as_str();
     let show = |arguments: &[&str]| {
         let arguments = [&["-n", name], arguments].concat();
@@ -121,21 +107,12 @@ fn the_machine_sees_its_configuration() {
         assert!(addresses.contains(part), "{part} in {addresses}");
     }
     let routes = show(&["route", "show"]);
-    for part in [
-        "default via 10.99.0.1 dev eth0",
-        "192.168.7.0/24 via 10.99.0.9 dev eth0",
-    ] {
+    for part in ["default via 10.99.0.1 dev eth0", "192.168.7.0/24 via 10.99.0.9 dev eth0"] {
         assert!(routes.contains(part), "{part} in {routes}");
     }
     let routes = show(&["-6", "route", "show"]);
-    assert!(
-        routes.contains("default via fd00:99::1 dev eth0"),
-        "{routes}"
-    );
-    let resolv = lab
-        .ip
-        .run(&["netns", "exec", name, "cat", "/etc/resolv.conf"])
-        .unwrap();
+    assert!(routes.contains("default via fd00:99::1 dev eth0"), "{routes}");
+    let resolv = lab.ip.run(&["netns", "exec", name, "cat", "/etc/resolv.conf"]).unwrap();
     assert!(resolv.ends_with("nameserver 10.96.0.254\n"), "{resolv}");
 }
 
@@ -173,10 +150,7 @@ fn a_route_that_cannot_be_is_refused_with_ips_words() {
     let error = wrong.apply(&lab.ip, Some(netns.name()), &eth0).unwrap_err();
     assert!(matches!(error, IpError::Failed { .. }) && !error.is_environment());
     let text = error.to_string();
-    assert!(
-        text.contains("route add 0.0.0.0/0 via 172.16.0.1"),
-        "{text}"
-    );
+    assert!(text.contains("route add 0.0.0.0/0 via 172.16.0.1"), "{text}");
     assert!(text.contains("invalid gateway"), "{text}");
 }
 
@@ -191,11 +165,7 @@ fn an_interface_that_is_down_or_deleted_only_fails_its_own_port() {
     let frame = Frame::new(vec![0xff; 60]);
     tap.send(&frame).unwrap();
 
-    let set = |state| {
-        lab.ip
-            .run(&["-n", &name, "link", "set", "dev", "eth0", state])
-            .unwrap()
-    };
+    let set = |state| lab.ip.run(&["-n", &name, "link", "set", "dev", "eth0", state]).unwrap();
     set("down");
     let error = tap.send(&frame).unwrap_err();
     assert!(!Tap::is_gone(&error), "{error}");
@@ -206,9 +176,7 @@ fn an_interface_that_is_down_or_deleted_only_fails_its_own_port() {
 
     let mut poller = Poller::new().unwrap();
     poller.register(&tap, 4).unwrap();
-    lab.ip
-        .run(&["-n", &name, "link", "delete", "dev", "eth0"])
-        .unwrap();
+    lab.ip.run(&["-n", &name, "link", "delete", "dev", "eth0"]).unwrap();
     let ready = poller.wait(Some(PATIENCE)).unwrap();
     assert_eq!((ready.readable, ready.failed), (vec![], vec![4]));
     let error = tap.recv(&mut Frame::default()).unwrap_err();
@@ -227,11 +195,7 @@ fn deleting_the_namespace_takes_the_interface_along() {
     let mut poller = Poller::new().unwrap();
     poller.register(&tap, 0).unwrap();
     let sweep = lab.inventory.teardown();
-    assert_eq!(
-        (sweep.removed.len(), sweep.failed.len()),
-        (1, 0),
-        "{sweep:?}"
-    );
+    assert_eq!((sweep.removed.len(), sweep.failed.len()), (1, 0), "{sweep:?}");
     // The kernel dismantles a namespace in the background. Frames it sent before may come first.
     let error = loop {
         poller.wait(Some(PATIENCE)).unwrap();
@@ -252,10 +216,7 @@ fn queues_share_one_interface() {
     let name = unique('q');
     let netns = ports::NetnsName::new(&name).unwrap();
     let netns = lab.inventory.create_netns(&netns).unwrap();
-    let options = TapOptions {
-        vnet_hdr: true,
-        queues: 3,
-    };
+    let options = TapOptions { vnet_hdr: true, queues: 3 };
     let mut taps = Tap::create_queues(Some(&name), options).unwrap();
     assert_eq!(taps.len(), 3);
     assert!(taps.iter().all(|tap| tap.name() == name));
@@ -282,8 +243,5 @@ fn queues_share_one_interface() {
     }
     let received: Vec<u64> = taps.iter().map(|tap| tap.counters().received).collect();
     assert_eq!(received.iter().sum::<u64>(), 64, "{received:?}");
-    assert!(
-        received.iter().all(|n| *n > 0),
-        "64 flows on 3 queues: {received:?}"
-    );
+    assert!(received.iter().all(|n| *n > 0), "64 flows on 3 queues: {received:?}");
 }

@@ -70,12 +70,7 @@ impl Lab {
         let state = dir.path().join("state");
         let inventory = Inventory::open(&state).unwrap();
         let ip = inventory.ip().clone();
-        Lab {
-            inventory,
-            ip,
-            state,
-            _dir: dir,
-        }
+        Lab { inventory, ip, state, _dir: dir }
     }
 
     /// A namespace with an interface `eth0`, whose other end is the TAP.
@@ -147,9 +142,7 @@ fn arp_answer(request: &[u8]) -> Option<Vec<u8>> {
 
 /// The IP protocol of an IPv4 frame.
 pub fn ip_protocol(frame: &Frame) -> Option<u8> {
-    (frame.bytes.get(12..14)? == [0x08, 0x00])
-        .then(|| frame.bytes.get(23).copied())
-        .flatten()
+    (frame.bytes.get(12..14)? == [0x08, 0x00]).then(|| frame.bytes.get(23).copied()).flatten()
 }
 
 /// A UDP socket of the calling thread's namespace with a time limit.
