@@ -539,3 +539,36 @@ fn a_rule_that_is_not_strict_picks_a_connection_up() {
     assert!(b.send(POD_A, to_b(ACK)).is_empty());
     assert_eq!(b.only_drop().1, DropReason::NotSyn);
 }
+
+#[test]
+fn what_a_router_answers_passes_the_routers_before_it() {
+    let mut b = Bench::new(network());
+    b.introduce_ext();
+    // Time exceeded at the Tier-0: the Tier-1 takes one from the answer's TTL, and took one from the
+    // packet that is quoted (RFC 1812, 4.3.2.3: as the router received it).
+    let expired = udp("10.244.0.18", "192.0.2.10", mac(1)).ttl(2).build();
+    let tx = b.send(POD_A, expired);
+    assert_eq!(only(&tx, POD_A).ip().unwrap().ttl, 63);
+    assert_eq!(tx[0].1.bytes[14 + 20 + 8 + 8], 1, "TTL in the quote");
+    // The quote's own header checksum is right.
+    let quote = &tx[0].1.bytes[14 + 20 + 8..14 + 20 + 8 + 20];
+    assert_eq!(etherparse::Ipv4Header::from_slice(quote).unwrap().0.calc_header_checksum(), {
+        u16::from_be_bytes([quote[10], quote[11]])
+    });
+    let expired = udp("10.244.0.18", "192.0.2.10", mac(1)).ttl(1).build();
+    assert_eq!(only(&b.send(POD_A, expired), POD_A).ip().unwrap().ttl, 64);
+    let ping = |to: &str| {
+        let f = FrameBuilder::new(ip("10.244.0.18"), ip(to)).macs(mac(1), GATEWAY);
+        f.echo_request(1, 1).build()
+    };
+    assert_eq!(only(&b.send(POD_A, ping("10.244.0.17")), POD_A).ip().unwrap().ttl, 64);
+    assert_eq!(only(&b.send(POD_A, ping("192.0.2.1")), POD_A).ip().unwrap().ttl, 63);
+    // A reset in the name of a pod behind the Tier-1.
+    let mut net = network();
+    net.firewall.rules = vec![rule(1001, "any", "any", Vec::new(), Action::Reject)];
+    net.ports[1].vnic.as_mut().unwrap().rules_in = [0].into();
+    let mut b = Bench::new(net);
+    let syn = FrameBuilder::new(ip("10.244.0.18"), ip("10.244.0.34")).macs(mac(1), GATEWAY);
+    let syn = syn.tcp(40000, 80, SYN).build();
+    assert_eq!(only(&b.send(POD_A, syn), POD_A).ip().unwrap().ttl, 63);
+}

@@ -30,8 +30,8 @@ use crate::tables::Tables;
 use crate::trace::{LEAVES, Observer, Step, packet_line};
 use crate::tuple::{Node, Tuple};
 use packet::{
-    Addr, Frame, Headers, Icmp, IcmpErrorKind, IcmpMessage, Ip, Transport, icmp_error, tcp_flags,
-    tcp_reset,
+    Addr, Frame, Headers, Icmp, IcmpErrorKind, IcmpMessage, Ip, Rewrite, Transport, icmp_error,
+    parse, tcp_flags, tcp_reset,
 };
 
 /// Most routers that a packet may pass inside the lab.
@@ -75,7 +75,10 @@ pub struct Walk<'a, O: Observer> {
     original: Headers,
     headers: Headers,
     ingress: PortId,
+    /// Routers that the packet has come to.
     hops: u8,
+    /// Routers that it has left behind.
+    passed: u8,
     mtu: u32,
     /// The session that the packet belongs to, once a node knew it.
     session: Option<(Session, Direction)>,
@@ -106,6 +109,7 @@ impl<'a, O: Observer> Walk<'a, O> {
             headers,
             ingress,
             hops: 0,
+            passed: 0,
             mtu: u32::MAX,
             session: None,
             hairpin: false,
@@ -236,12 +240,26 @@ impl<'a, O: Observer> Walk<'a, O> {
     }
 
     /// Has an ICMP error sent to the packet's sender. It is built from the packet as it came in,
-    /// which is the packet as it is here with this walk's own translations reversed.
+    /// which is the packet as it is here with this walk's own translations reversed, but for the TTL:
+    /// the quote has the one that the packet has got down to.
     fn answer_error(&mut self, kind: IcmpErrorKind, source: Option<Addr>) {
         if let Some(source) = source {
-            self.answer = icmp_error(self.frame, &self.original, kind, source);
+            let mut seen = self.frame.clone();
+            age(&mut seen, &self.original, self.passed);
+            let error = icmp_error(&seen, &self.original, kind, source);
+            self.answer(error);
             self.answer_is_error = true;
         }
+    }
+
+    /// Has a frame sent to the packet's sender, back through the routers that the packet has passed.
+    fn answer(&mut self, frame: Option<Frame>) {
+        self.answer = frame.map(|mut frame| {
+            if let Ok(headers) = parse(&frame.bytes) {
+                age(&mut frame, &headers, self.passed);
+            }
+            frame
+        });
     }
 
     /// Has the packet's sender told that it was rejected: TCP RST, otherwise ICMP
@@ -249,7 +267,8 @@ impl<'a, O: Observer> Walk<'a, O> {
     fn answer_reject(&mut self, kind: IcmpErrorKind) {
         let Some(ip) = self.original.ip() else { return };
         if ip.tcp().is_some() {
-            self.answer = tcp_reset(self.frame, &self.original);
+            let reset = tcp_reset(self.frame, &self.original);
+            self.answer(reset);
             self.answer_is_error = true;
         } else {
             self.answer_error(kind, Some(ip.dst));
@@ -465,4 +484,13 @@ fn route_stage(router: &Router) -> Stage {
         Tier::Tier0 => Stage::T0Route,
         Tier::Tier1 => Stage::T1Route,
     }
+}
+
+/// Takes `routers` from a frame's TTL, as if it had passed so many.
+fn age(frame: &mut Frame, headers: &Headers, routers: u8) {
+    let mut after = *headers;
+    if let Some(ip) = after.ip_mut() {
+        ip.ttl = ip.ttl.saturating_sub(routers);
+    }
+    Rewrite::between(headers, &after).apply(frame, headers);
 }

@@ -67,12 +67,14 @@ impl<O: Observer> Walk<'_, O> {
             self.keeps_private(router, known.as_ref())?;
         }
         self.fits(stage, router, entry, exit)?;
-        match exit.attachment {
-            Attachment::Router(next, interface) => Ok(Place::Router(next, interface)),
+        let next = match exit.attachment {
+            Attachment::Router(next, interface) => Place::Router(next, interface),
             Attachment::Segment(segment) => {
-                self.reach_neighbor(id, router, entry, hop, exit, segment)
+                self.reach_neighbor(id, router, entry, hop, exit, segment)?
             }
-        }
+        };
+        self.passed += 1;
+        Ok(next)
     }
 
     /// Addresses that never appear on a wire.
@@ -163,7 +165,8 @@ impl<O: Observer> Walk<'_, O> {
             Transport::Icmp(Icmp { message: IcmpMessage::Query { .. }, kind: 8 | 128, .. })
                 if pingable && ip.fragment.is_none() =>
             {
-                self.answer = echo_reply(self.frame, &self.original);
+                let reply = echo_reply(self.frame, &self.original);
+                self.answer(reply);
                 self.note(stage, &router.name, || "answered the ping".to_owned());
                 Box::new(Verdict::Consume(stage))
             }
