@@ -98,6 +98,7 @@ fn stage(network: &Network, record: &engine::StageRecord) -> String {
     match record.kind {
         RecordKind::Firewall { rule: Some(rule), .. } => format!("{place} rule {rule}"),
         RecordKind::Firewall { rule: None, .. } => format!("{place} no rule"),
+        RecordKind::SourcePort => format!("{place} source port: {}", record.after),
         RecordKind::Nat { rule } => format!("{place} NAT rule {rule}: {}", record.after),
         RecordKind::Balancer { server, port, .. } => {
             format!("{place} {server}:{port}: {}", record.after)

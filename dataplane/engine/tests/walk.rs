@@ -572,3 +572,41 @@ fn what_a_router_answers_passes_the_routers_before_it() {
     let syn = syn.tcp(40000, 80, SYN).build();
     assert_eq!(only(&b.send(POD_A, syn), POD_A).ip().unwrap().ttl, 63);
 }
+
+#[test]
+fn a_direct_flow_beside_a_clusterip_one_from_the_same_port_gets_another() {
+    let mut net = network();
+    net.distributed_balancer = VirtualServers::new(
+        vec![VirtualServer {
+            name: "dns".into(),
+            address: ip("10.96.0.10"),
+            protocol: 17,
+            port: 53,
+            members: vec![Member {
+                address: ip("10.244.0.34"),
+                port: 53,
+                name: "pod/b".into(),
+                hypervisor: None,
+            }],
+            snat: PoolSnat::Transparent,
+            local_only: false,
+            affinity: None,
+            source_ranges: Vec::new(),
+            no_members: NoMembers::Reject,
+        }],
+        Vec::new(),
+    );
+    let mut b = Bench::new(net);
+    let service = udp("10.244.0.18", "10.96.0.10", mac(1)).build();
+    let direct = udp("10.244.0.18", "10.244.0.34", mac(1)).build();
+    only(&b.send(POD_A, service.clone()), POD_B);
+    for _ in 0..3 {
+        let (port, _) = only(&b.send(POD_A, direct.clone()), POD_B).ip().unwrap().ports();
+        assert_ne!(port, 4000);
+        let reply = FrameBuilder::new(ip("10.244.0.34"), ip("10.244.0.18")).macs(mac(2), GATEWAY);
+        let h = only(&b.send(POD_B, reply.udp(53, port).build()), POD_A);
+        assert_eq!((h.ip().unwrap().src, h.ip().unwrap().ports()), (ip("10.244.0.34"), (53, 4000)));
+    }
+    assert_eq!(only(&b.send(POD_A, service), POD_B).ip().unwrap().ports().0, 4000);
+    assert_eq!(b.worker.sessions().len(), 2);
+}

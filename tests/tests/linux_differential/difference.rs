@@ -30,7 +30,7 @@ impl Explained {
     fn covers(&self, found: &Difference) -> bool {
         let Explained(row) = self;
         let same = |row: &str, found: &str| row == "any" || row == found;
-        same(&row.scenario, &found.scenario)
+        row.scenario == found.scenario
             && same(&row.end, &found.end)
             && same(&row.field, &found.field)
             && same(&row.linux, &found.linux)
@@ -87,19 +87,22 @@ fn fields(linux: &[Captured], tierlab: &[Captured]) -> Vec<(String, String, Stri
 /// The head of the table in the document.
 const HEAD: &str = "| scenario | at | field | Linux | tierlab | why |";
 
-/// The rows of the table in the document.
+/// The rows of the table in the document; one that names several scenarios counts as one for each.
 pub fn explained(document: &str) -> Vec<Explained> {
     let mut lines = document.lines().skip_while(|line| *line != HEAD);
     assert_eq!(lines.next(), Some(HEAD), "docs/linux.md has no table of differences");
     let rows = lines.skip(1).take_while(|line| line.starts_with('|'));
-    rows.map(|line| {
+    rows.flat_map(|line| {
         let cells = line.trim_matches('|').split('|').map(|cell| cell.trim().replace('`', ""));
         let cells: Vec<String> = cells.collect();
-        let [scenario, end, field, linux, tierlab, why] = cells.try_into().unwrap_or_else(|_| {
+        let [scenarios, end, field, linux, tierlab, why] = cells.try_into().unwrap_or_else(|_| {
             panic!("docs/linux.md: not six cells: {line}");
         });
         assert!(!why.is_empty(), "docs/linux.md: no explanation: {line}");
-        Explained(Difference { scenario, end, field, linux, tierlab })
+        let row = Difference { scenario: String::new(), end, field, linux, tierlab };
+        let of =
+            |scenario: &str| Explained(Difference { scenario: scenario.to_owned(), ..row.clone() });
+        scenarios.split(", ").map(of).collect::<Vec<_>>()
     })
     .collect()
 }

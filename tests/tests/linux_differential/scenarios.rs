@@ -23,8 +23,14 @@ const NOWHERE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 const PORT: u16 = 20_000;
 /// The ports of the services' member. A NAT gives out none below 1024 to a flow that has one above: they cannot
 /// be taken for its choice.
-pub const MEMBER_TCP: u16 = 808;
-pub const MEMBER_UDP: u16 = 535;
+const MEMBER_TCP: u16 = 808;
+const MEMBER_UDP: u16 = 535;
+/// Ports of the member that a rule rejects, and those of the services in front of them.
+const REJECTED_TCP: u16 = 81;
+const REJECTED_UDP: u16 = 54;
+pub const MEMBER_PORTS: [u16; 4] = [MEMBER_TCP, MEMBER_UDP, REJECTED_TCP, REJECTED_UDP];
+const TO_REJECTED_TCP: u16 = 90;
+const TO_REJECTED_UDP: u16 = 91;
 
 type Conversation = fn(&mut Talk<'_>) -> Option<()>;
 
@@ -36,7 +42,7 @@ pub struct Scenario {
 
 /// All of them.
 pub fn all() -> Vec<Scenario> {
-    let scenarios: [(&'static str, Conversation); 50] = [
+    let scenarios: [(&'static str, Conversation); 53] = [
         ("udp-out-and-back", udp_out_and_back),
         ("udp-port-taken", udp_port_taken),
         ("udp-one-port-two-servers", udp_one_port_two_servers),
@@ -69,6 +75,9 @@ pub fn all() -> Vec<Scenario> {
         ("bare-fin-and-reset", bare_fin_and_reset),
         ("reject-tcp", reject_tcp),
         ("reject-udp", reject_udp),
+        ("reject-by-a-rule", reject_by_a_rule),
+        ("reject-behind-a-cluster-ip", reject_behind_a_cluster_ip),
+        ("reject-behind-a-vip", reject_behind_a_vip),
         ("cluster-ip-tcp", cluster_ip_tcp),
         ("cluster-ip-udp", cluster_ip_udp),
         ("cluster-ip-then-its-member", cluster_ip_then_its_member),
@@ -419,6 +428,27 @@ fn reject_udp(talk: &mut Talk<'_>) -> Option<()> {
     // Of a large datagram not everything is quoted.
     let large = Ip::udp(at(Client, PORT + 1), (EMPTY, 53), &[9; 1000]);
     talk.one(Client, large, Client).map(|_| ())
+}
+
+fn reject_by_a_rule(talk: &mut Talk<'_>) -> Option<()> {
+    let to = at(Web, REJECTED_TCP);
+    talk.one(Client, Ip::tcp(at(Client, PORT), to, SYN, 1000, 0, b""), Client)?;
+    let question = Ip::udp(at(Client, PORT), at(Web, REJECTED_UDP), b"question");
+    talk.one(Client, question, Client).map(|_| ())
+}
+
+fn reject_behind_a_cluster_ip(talk: &mut Talk<'_>) -> Option<()> {
+    let to = (CLUSTER_IP, TO_REJECTED_TCP);
+    talk.one(Client, Ip::tcp(at(Client, PORT), to, SYN, 1000, 0, b""), Client)?;
+    let question = Ip::udp(at(Client, PORT), (CLUSTER_IP, TO_REJECTED_UDP), b"question");
+    talk.one(Client, question, Client).map(|_| ())
+}
+
+fn reject_behind_a_vip(talk: &mut Talk<'_>) -> Option<()> {
+    let to = (VIP, TO_REJECTED_TCP);
+    talk.one(Server, Ip::tcp(at(Server, PORT), to, SYN, 1000, 0, b""), Server)?;
+    let question = Ip::udp(at(Server, PORT), (VIP, TO_REJECTED_UDP), b"question");
+    talk.one(Server, question, Server).map(|_| ())
 }
 
 fn cluster_ip_tcp(talk: &mut Talk<'_>) -> Option<()> {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use crate::packet::{self, Ip, SENT_ID};
-use crate::scenarios::{MEMBER_TCP, MEMBER_UDP};
+use crate::scenarios::MEMBER_PORTS;
 
 /// Where a scenario sends and captures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -134,8 +134,7 @@ impl<'w> Talk<'w> {
     pub fn new(wire: &'w mut dyn Wire, scenario: &'static str) -> Talk<'w> {
         wire.begin();
         // The ports of the member: a translation puts them into packets that were sent with others.
-        let names =
-            Names { known: [MEMBER_TCP, MEMBER_UDP].map(Label::Port).into(), chosen: Vec::new() };
+        let names = Names { known: MEMBER_PORTS.map(Label::Port).into(), chosen: Vec::new() };
         Talk { wire, scenario, names, steps: Vec::new(), surprise: None }
     }
 

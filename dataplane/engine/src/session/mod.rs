@@ -73,6 +73,9 @@ pub enum RecordKind {
         /// ICMP type and code that were judged.
         icmp: Option<(u8, u8)>,
     },
+    /// The balancer at the vNIC gave a direct flow another source port: with its own, its replies
+    /// would be taken for those of a ClusterIP's flow to the same backend.
+    SourcePort,
     /// A NAT rule decided: SNAT, or NO_SNAT where the tuple stays.
     Nat {
         /// The rule's number.
@@ -116,6 +119,7 @@ impl StageRecord {
     pub fn rule_key(&self) -> Option<RuleKey> {
         match self.kind {
             RecordKind::Firewall { rule, .. } => rule.map(RuleKey::Firewall),
+            RecordKind::SourcePort => None,
             RecordKind::Nat { rule } => match self.node {
                 Node::Gateway(router) => Some(RuleKey::Nat(router, rule)),
                 _ => None,

@@ -41,7 +41,7 @@ impl<O: Observer> Walk<'_, O> {
         let net = self.view.net;
         let servers = &net.distributed_balancer;
         if !servers.owns(tuple.dst) {
-            return Ok(());
+            return self.keep_apart(id, port, tuple);
         }
         let Some((_, server)) = self.lookup_port(servers, tuple) else {
             return Err(self.drop(Stage::Dlb, DropReason::VipNoPort, &port.name, None));
@@ -69,6 +69,30 @@ impl<O: Observer> Walk<'_, O> {
                 "virtual server {}: member {} {}:{}",
                 server.name, member.name, member.address, member.port
             )
+        });
+        Ok(())
+    }
+
+    /// A flow to a backend directly, where a ClusterIP's flow already looks the same behind the
+    /// balancer: it gets another source port.
+    fn keep_apart(&mut self, id: PortId, port: &Port, tuple: Tuple) -> Stop<()> {
+        let node = Node::Balancer(id);
+        if self.is_free(node, tuple) || self.is_icmp_error() || self.may_begin().is_err() {
+            return Ok(());
+        }
+        let Some(after) = self.allocate(&[node, Node::Firewall(id)], tuple) else {
+            return Err(self.drop(Stage::Dlb, DropReason::NatPortExhausted, &port.name, None));
+        };
+        self.plan.records.push(StageRecord {
+            node,
+            before: tuple,
+            after,
+            kind: RecordKind::SourcePort,
+            timers: TimerClass::Balancer,
+        });
+        self.translate(tuple, after);
+        self.note(Stage::Dlb, &port.name, || {
+            format!("source port {}: a ClusterIP's flow has {}", after.src_port, tuple.src_port)
         });
         Ok(())
     }
