@@ -610,3 +610,32 @@ fn a_direct_flow_beside_a_clusterip_one_from_the_same_port_gets_another() {
     assert_eq!(only(&b.send(POD_A, service), POD_B).ip().unwrap().ports().0, 4000);
     assert_eq!(b.worker.sessions().len(), 2);
 }
+
+#[test]
+fn a_workload_that_takes_a_place_over_inherits_no_session() {
+    let closed = |net: &mut Network| {
+        net.epoch += 1;
+        net.firewall.rules = vec![rule(1001, "any", "any", Vec::new(), Action::Drop)];
+        net.ports[1].vnic.as_mut().unwrap().rules_in = [0].into();
+    };
+    // The same address and port index, another pod: what the old one was answered is not the new one's.
+    let mut b = Bench::new(network());
+    only(&b.send(POD_A, udp("10.244.0.18", "10.244.0.34", mac(1)).build()), POD_B);
+    b.net.ports[0].name = "pod/another".into();
+    b.net.epoch += 1;
+    let reply = FrameBuilder::new(ip("10.244.0.34"), ip("10.244.0.18")).macs(mac(2), GATEWAY);
+    let reply = reply.udp(53, 4000).build();
+    only(&b.send(POD_B, reply), POD_A);
+    assert_eq!(b.worker.sessions().len(), 1);
+    assert_eq!(b.worker.sessions()[0].initiating.src, ip("10.244.0.34"), "a session of its own");
+    // An unchanged workload keeps what it has, also when others go.
+    let mut b = Bench::new(network());
+    b.introduce_ext();
+    only(&b.send(POD_B, udp("10.244.0.34", "192.0.2.10", mac(2)).build()), EXT);
+    only(&b.send(POD_A, udp("10.244.0.18", "192.0.2.10", mac(1)).build()), EXT);
+    b.net.ports[0].name = "pod/another".into();
+    closed(&mut b.net);
+    let back = FrameBuilder::new(ip("192.0.2.10"), ip("172.16.2.2")).macs(mac(9), UPLINK);
+    only(&b.send(EXT, back.udp(53, 4000).build()), POD_B);
+    assert_eq!(b.worker.sessions().len(), 1);
+}

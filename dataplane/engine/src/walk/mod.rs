@@ -379,6 +379,12 @@ impl<'a, O: Observer> Walk<'a, O> {
         if known.is_some_and(|id| id != found.session) {
             return Err(self.drop(stage, DropReason::SessionConflict, object, None));
         }
+        // Asked at every stage that remembers the session, whichever stage the balancer's is: a late
+        // answer of a member that has left must not pass as a reply of something that is over.
+        if session.records.iter().any(|r| self.has_moved(&session, r)) {
+            self.plan.replaces.push(found.session);
+            return Ok(None);
+        }
         let record = session.records.iter().find(|r| {
             r.node == node
                 && match found.direction {
@@ -387,10 +393,6 @@ impl<'a, O: Observer> Walk<'a, O> {
                 }
         });
         let record = record.copied();
-        if record.is_some_and(|r| self.has_moved(&session, &r)) {
-            self.plan.replaces.push(found.session);
-            return Ok(None);
-        }
         self.session = Some((session, found.direction));
         Ok(record.map(|r| (r, found.direction)))
     }

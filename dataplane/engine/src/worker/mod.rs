@@ -5,6 +5,7 @@
 //! [`Worker::advance`], which [`Worker::process`] calls first, so that nothing that has expired by
 //! `now` is ever used.
 
+mod adopt;
 mod caching;
 mod commit;
 mod fragments;
@@ -13,6 +14,7 @@ mod trace;
 
 pub use trace::{Trace, TraceEnd};
 
+use adopt::Known;
 use fragments::own_headers;
 
 use crate::cache::{FlowCache, Key4, Key6, wire_packets};
@@ -70,6 +72,8 @@ pub struct Worker {
     cache4: FlowCache<Key4>,
     cache6: FlowCache<Key6>,
     fragments: Fragments,
+    /// Workloads of the snapshot last seen.
+    known: Known,
     /// Timers of the snapshot last seen.
     timers: TimerSettings,
     /// Packets whose next hop has answered, to be walked again.
@@ -103,6 +107,7 @@ impl Worker {
             cache4: FlowCache::new(config.seed, config.cache_entries),
             cache6: FlowCache::new(config.seed, config.cache_entries),
             fragments: Fragments::default(),
+            known: Known::default(),
             timers: TimerSettings::default(),
             released: Vec::new(),
             recorded: None,

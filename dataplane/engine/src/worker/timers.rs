@@ -14,6 +14,7 @@ impl Worker {
     /// Does everything that is due by `now`.
     pub fn advance(&mut self, net: &Network, now: Time, tx: &mut Vec<(PortId, Frame)>) {
         self.timers = net.timers;
+        self.adopt(net);
         while let Some(session) = self.sessions.take_due(now) {
             self.expire(net, &session, now);
         }

@@ -1,0 +1,272 @@
+//! What places remember of conversations: two plain lists, searched from the front. A memory is looked at for its age whenever
+//! time is told.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use crate::packet::{Content, Flow, Packet};
+use crate::tcp::{Connection, Segment};
+use crate::timers::{Column, State, lifetime};
+
+/// A place that remembers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// The load balancer at the vNIC with this port.
+    Balancer(u32),
+    /// The firewall at the vNIC with this port.
+    Firewall(u32),
+    /// NAT and load balancer of the Tier-1.
+    Tier1,
+}
+
+/// What a place did to a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Deed {
+    /// Let it pass, judged as this flow, into (true) or out of the workload.
+    Allowed { judged: Flow, into: bool },
+    /// Gave it to a member of the service at this address and port.
+    Balanced { service: (Ipv4Addr, u16), to_itself: bool },
+    /// Gave it another source port than a ClusterIP's flow has.
+    KeptApart,
+    /// Translated its source, or left it by a rule.
+    Natted,
+}
+
+/// What one place remembers of one conversation: the flow of its beginner as it came and as it went on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Memory {
+    pub(crate) conversation: u64,
+    pub(crate) place: Place,
+    pub(crate) came: Flow,
+    pub(crate) went: Flow,
+    pub(crate) deed: Deed,
+}
+
+impl Memory {
+    fn column(&self) -> Column {
+        match self.deed {
+            Deed::Allowed { .. } => Column::Firewall,
+            Deed::Balanced { .. } | Deed::KeptApart => Column::Balancer,
+            Deed::Natted => Column::Gateway,
+        }
+    }
+
+    /// The same, as the other side would have begun it.
+    pub(crate) fn turned(self) -> Memory {
+        Memory { came: self.went.reversed(), went: self.came.reversed(), ..self }
+    }
+
+    /// The flows that are recognized by it: as it came, and the answer to what went on.
+    fn knows(&self, flow: Flow) -> Option<Way> {
+        if self.came == flow {
+            Some(Way::Along)
+        } else if self.went.reversed() == flow {
+            Some(Way::Back)
+        } else {
+            None
+        }
+    }
+}
+
+/// Which way a packet goes in its conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// As its first packet.
+    Along,
+    /// Against it.
+    Back,
+}
+
+impl Way {
+    fn sender(self) -> usize {
+        match self {
+            Way::Along => 0,
+            Way::Back => 1,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Protocol {
+    Tcp(Connection),
+    Datagrams { along: u32, answered: bool },
+    Query,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Conversation {
+    serial: u64,
+    last: Duration,
+    protocol: Protocol,
+}
+
+impl Conversation {
+    fn state(&self) -> State {
+        match self.protocol {
+            Protocol::Tcp(connection) => connection.state(),
+            Protocol::Datagrams { answered: true, .. } => State::UdpMultiple,
+            Protocol::Datagrams { along, .. } if along > 1 => State::UdpSingle,
+            Protocol::Datagrams { .. } => State::UdpFirst,
+            Protocol::Query => State::Icmp,
+        }
+    }
+}
+
+fn segment(packet: &Packet) -> Option<Segment> {
+    match packet.content {
+        Content::Tcp { flags, seq, ack, len, .. } => Some(Segment { flags, seq, ack, len }),
+        _ => None,
+    }
+}
+
+/// All memories of all places.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Memories {
+    conversations: Vec<Conversation>,
+    list: Vec<Memory>,
+    serial: u64,
+}
+
+impl Memories {
+    fn conversation(&self, serial: u64) -> Option<&Conversation> {
+        self.conversations.iter().find(|c| c.serial == serial)
+    }
+
+    /// Forgets what is too old at `now`.
+    pub(crate) fn age(&mut self, now: Duration) {
+        let conversations = &self.conversations;
+        self.list.retain(|memory| {
+            let of = conversations.iter().find(|c| c.serial == memory.conversation);
+            of.is_some_and(|c| c.last + lifetime(memory.column(), c.state()) > now)
+        });
+        let list = &self.list;
+        self.conversations.retain(|c| list.iter().any(|m| m.conversation == c.serial));
+    }
+
+    /// What `place` remembers of the flow.
+    pub(crate) fn find(&self, place: Place, flow: Flow) -> Option<(Memory, Way)> {
+        self.list
+            .iter()
+            .filter(|m| m.place == place)
+            .find_map(|m| m.knows(flow).map(|way| (*m, way)))
+    }
+
+    /// All memories of a conversation.
+    pub(crate) fn of(&self, conversation: u64) -> impl Iterator<Item = &Memory> {
+        self.list.iter().filter(move |m| m.conversation == conversation)
+    }
+
+    /// Whether any memory of this place, but those of `except`, recognizes the flow.
+    pub(crate) fn is_known(&self, place: Place, flow: Flow, except: &[u64]) -> bool {
+        self.list.iter().any(|m| {
+            m.place == place && !except.contains(&m.conversation) && m.knows(flow).is_some()
+        })
+    }
+
+    /// Whether some place of this conversation is a balancer at `port` that made `flow` of another.
+    pub(crate) fn made_at(&self, port: u32, conversation: u64, flow: Flow) -> bool {
+        self.list.iter().any(|m| {
+            m.conversation == conversation
+                && m.place == Place::Balancer(port)
+                && m.went == flow
+                && m.came != flow
+        })
+    }
+
+    /// Whether a connection is over, so that a SYN begins another one.
+    pub(crate) fn is_over(&self, serial: u64) -> bool {
+        let state = self.conversation(serial).map(Conversation::state);
+        matches!(state, Some(State::TcpFinWait | State::TcpClosed))
+    }
+
+    pub(crate) fn is_tcp(&self, serial: u64) -> bool {
+        self.conversation(serial).is_some_and(|c| matches!(c.protocol, Protocol::Tcp(_)))
+    }
+
+    /// Whether a reset would be believed.
+    pub(crate) fn believes(&self, serial: u64, way: Way, packet: &Packet) -> bool {
+        match (self.conversation(serial).map(|c| c.protocol), segment(packet)) {
+            (Some(Protocol::Tcp(connection)), Some(reset)) => {
+                connection.believes(way.sender(), reset)
+            }
+            _ => true,
+        }
+    }
+
+    /// Forgets a conversation everywhere.
+    pub(crate) fn forget(&mut self, serial: u64) {
+        self.list.retain(|m| m.conversation != serial);
+        self.conversations.retain(|c| c.serial != serial);
+    }
+
+    /// Forgets all conversations of a workload.
+    pub(crate) fn forget_workload(&mut self, port: u32, address: Ipv4Addr) {
+        let own = [Place::Balancer(port), Place::Firewall(port)];
+        let is_about = |m: &Memory| {
+            let ends = [m.came.src, m.came.dst, m.went.src, m.went.dst];
+            own.contains(&m.place) || ends.contains(&address)
+        };
+        let gone: Vec<u64> =
+            self.list.iter().filter(|m| is_about(m)).map(|m| m.conversation).collect();
+        for conversation in gone {
+            self.forget(conversation);
+        }
+    }
+
+    /// Begins a conversation.
+    pub(crate) fn begin(&mut self, packet: &Packet, now: Duration) -> u64 {
+        self.serial += 1;
+        let protocol = match packet.content {
+            Content::Tcp { .. } => Protocol::Tcp(Connection::default()),
+            Content::Udp { .. } => Protocol::Datagrams { along: 0, answered: false },
+            Content::Echo { .. } | Content::Error { .. } => Protocol::Query,
+        };
+        self.conversations.push(Conversation { serial: self.serial, last: now, protocol });
+        self.serial
+    }
+
+    /// Remembers.
+    pub(crate) fn add(&mut self, memory: Memory) {
+        self.list.push(memory);
+    }
+
+    /// A packet of the conversation has passed all places. An ICMP error neither refreshes nor ends anything (RFC 5508, REQ-10).
+    pub(crate) fn passed(&mut self, serial: u64, way: Way, packet: &Packet, now: Duration) {
+        let Some(conversation) = self.conversations.iter_mut().find(|c| c.serial == serial) else {
+            return;
+        };
+        if packet.is_error() {
+            return;
+        }
+        conversation.last = now;
+        match &mut conversation.protocol {
+            Protocol::Tcp(connection) => {
+                if let Some(segment) = segment(packet) {
+                    connection.see(way.sender(), segment);
+                }
+            }
+            Protocol::Datagrams { along, answered } => match way {
+                Way::Along => *along += 1,
+                Way::Back => *answered = true,
+            },
+            Protocol::Query => {}
+        }
+    }
+
+    /// How many conversations are remembered, and how many memories of them there are.
+    pub(crate) fn count(&self) -> (usize, usize) {
+        (self.conversations.len(), self.list.len())
+    }
+
+    /// Every memory with its conversation's state, oldest first.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let line = |m: &Memory| {
+            let state = self.conversation(m.conversation).map(Conversation::state);
+            format!(
+                "{} {:?}: {:?} went on as {:?}, {state:?}",
+                m.conversation, m.place, m.came, m.went
+            )
+        };
+        self.list.iter().map(line).collect()
+    }
+}

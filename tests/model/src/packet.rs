@@ -1,0 +1,210 @@
+//! A packet as the model sees it: nothing but what decides its way.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+
+/// IP protocol numbers (IANA).
+pub mod protocol {
+    /// ICMP.
+    pub const ICMP: u8 = 1;
+    /// TCP.
+    pub const TCP: u8 = 6;
+    /// UDP.
+    pub const UDP: u8 = 17;
+}
+
+/// TCP flag bits (RFC 9293, 3.1).
+pub mod flag {
+    /// No more data.
+    pub const FIN: u8 = 0x01;
+    /// Synchronize.
+    pub const SYN: u8 = 0x02;
+    /// Reset.
+    pub const RST: u8 = 0x04;
+    /// Push.
+    pub const PSH: u8 = 0x08;
+    /// The acknowledgment number counts.
+    pub const ACK: u8 = 0x10;
+}
+
+/// An Ethernet address.
+pub type Mac = [u8; 6];
+
+/// Addresses, protocol and ports. An ICMP query has its identifier for both ports.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Flow {
+    /// Source address.
+    pub src: Ipv4Addr,
+    /// Destination address.
+    pub dst: Ipv4Addr,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Source port.
+    pub src_port: u16,
+    /// Destination port.
+    pub dst_port: u16,
+}
+
+impl Flow {
+    /// The flow of the answers.
+    #[must_use]
+    pub fn reversed(self) -> Flow {
+        Flow {
+            src: self.dst,
+            dst: self.src,
+            src_port: self.dst_port,
+            dst_port: self.src_port,
+            ..self
+        }
+    }
+}
+
+impl fmt::Debug for Flow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self.protocol {
+            protocol::ICMP => "ICMP",
+            protocol::TCP => "TCP",
+            protocol::UDP => "UDP",
+            _ => "IP",
+        };
+        write!(f, "{name} {}:{} > {}:{}", self.src, self.src_port, self.dst, self.dst_port)
+    }
+}
+
+/// What is behind the IP header.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Content {
+    /// A TCP segment.
+    Tcp {
+        /// Source port.
+        src_port: u16,
+        /// Destination port.
+        dst_port: u16,
+        /// Flags, see [`flag`].
+        flags: u8,
+        /// Sequence number.
+        seq: u32,
+        /// Acknowledgment number.
+        ack: u32,
+        /// Octets of data.
+        len: u32,
+    },
+    /// A UDP datagram.
+    Udp {
+        /// Source port.
+        src_port: u16,
+        /// Destination port.
+        dst_port: u16,
+    },
+    /// An echo request or reply.
+    Echo {
+        /// A reply.
+        reply: bool,
+        /// Identifier.
+        id: u16,
+    },
+    /// An ICMP error.
+    Error {
+        /// Type.
+        kind: u8,
+        /// Code.
+        code: u8,
+        /// The flow of the packet it quotes.
+        quote: Flow,
+    },
+}
+
+/// An IPv4 packet.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Packet {
+    /// Source address.
+    pub src: Ipv4Addr,
+    /// Destination address.
+    pub dst: Ipv4Addr,
+    /// Time to live.
+    pub ttl: u8,
+    /// The rest.
+    pub content: Content,
+}
+
+impl Packet {
+    /// The flow that the packet belongs to. An ICMP error belongs to the flow of the packet it quotes, and goes against it.
+    #[must_use]
+    pub fn flow(&self) -> Flow {
+        let (protocol, src_port, dst_port) = match self.content {
+            Content::Tcp { src_port, dst_port, .. } => (protocol::TCP, src_port, dst_port),
+            Content::Udp { src_port, dst_port } => (protocol::UDP, src_port, dst_port),
+            Content::Echo { id, .. } => (protocol::ICMP, id, id),
+            Content::Error { quote, .. } => return quote.reversed(),
+        };
+        Flow { src: self.src, dst: self.dst, protocol, src_port, dst_port }
+    }
+
+    /// Whether it is an ICMP error.
+    #[must_use]
+    pub fn is_error(&self) -> bool {
+        matches!(self.content, Content::Error { .. })
+    }
+
+    /// Its TCP flags; 0 where there are none.
+    #[must_use]
+    pub fn flags(&self) -> u8 {
+        match self.content {
+            Content::Tcp { flags, .. } => flags,
+            _ => 0,
+        }
+    }
+}
+
+/// `SAF` for SYN, ACK and FIN.
+fn letters(flags: u8) -> String {
+    [(flag::SYN, 'S'), (flag::ACK, 'A'), (flag::FIN, 'F'), (flag::RST, 'R'), (flag::PSH, 'P')]
+        .iter()
+        .filter(|(bit, _)| flags & bit != 0)
+        .map(|(_, letter)| *letter)
+        .collect()
+}
+
+impl fmt::Debug for Packet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.content {
+            Content::Tcp { flags, seq, ack, len, .. } => {
+                write!(f, "{:?} [{}] seq {seq} ack {ack} len {len}", self.flow(), letters(flags))?;
+            }
+            Content::Udp { .. } => write!(f, "{:?}", self.flow())?,
+            Content::Echo { reply, .. } => {
+                write!(f, "{:?} {}", self.flow(), if reply { "reply" } else { "request" })?;
+            }
+            Content::Error { kind, code, quote } => {
+                write!(f, "ICMP {} > {} {kind}/{code} about ({quote:?})", self.src, self.dst)?;
+            }
+        }
+        write!(f, " ttl {}", self.ttl)
+    }
+}
+
+/// A packet in its frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Framed {
+    /// The station it says it comes from.
+    pub src_mac: Mac,
+    /// The station it is for.
+    pub dst_mac: Mac,
+    /// The packet.
+    pub packet: Packet,
+}
+
+/// A packet that left by a port.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Seen {
+    /// The port's number.
+    pub port: u32,
+    /// The packet.
+    pub packet: Packet,
+}
+
+impl fmt::Debug for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "port {}: {:?}", self.port, self.packet)
+    }
+}

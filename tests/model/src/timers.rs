@@ -1,0 +1,48 @@
+//! Session timers: features.md 4, columns "NSX DFW", "NSX gateway FW" and "NSX LB"; where the balancer's column is empty it has
+//! the gateway's (docs/choices.md).
+
+use std::time::Duration;
+
+/// What a conversation is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    TcpFirst,
+    TcpOpening,
+    TcpEstablished,
+    TcpClosing,
+    TcpFinWait,
+    TcpClosed,
+    UdpFirst,
+    UdpSingle,
+    UdpMultiple,
+    Icmp,
+}
+
+/// Whose column a memory follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Column {
+    Firewall,
+    Gateway,
+    Balancer,
+}
+
+/// How long something is remembered after the last packet.
+pub(crate) fn lifetime(column: Column, state: State) -> Duration {
+    let (firewall, gateway, balancer) = match state {
+        State::TcpFirst => (120, 120, None),
+        State::TcpOpening => (30, 30, None),
+        State::TcpEstablished => (43_200, 7_200, Some(1_800)),
+        State::TcpClosing => (120, 900, None),
+        State::TcpFinWait => (45, 4, Some(8)),
+        State::TcpClosed => (20, 2, Some(8)),
+        State::UdpFirst => (60, 30, Some(300)),
+        State::UdpSingle => (30, 30, Some(300)),
+        State::UdpMultiple => (60, 30, Some(300)),
+        State::Icmp => (20, 6, None),
+    };
+    Duration::from_secs(match column {
+        Column::Firewall => firewall,
+        Column::Gateway => gateway,
+        Column::Balancer => balancer.unwrap_or(gateway),
+    })
+}
