@@ -16,6 +16,7 @@ pub mod model;
 mod node;
 pub mod own;
 pub mod schema;
+mod suggestion;
 pub mod text;
 mod yaml;
 

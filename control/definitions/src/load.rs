@@ -18,12 +18,9 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use crate::check;
 use crate::diagnostic::{Diagnostic, Report, Severity, Subject};
 use crate::kubernetes::{self, Scope, Workload};
-use crate::model::{
-    Definitions, Meta, Namespace, NamespacePins, Object, ObjectName, Source, annotation,
-};
+use crate::model::{Definitions, Meta, Object, ObjectName, Source};
 use crate::node::{Entry, Fault, Node, Value, excerpt, suggestion};
 use crate::own::{self, SupervisorClusterSpec};
-use crate::text::Cidr4;
 use crate::yaml;
 
 /// Where definitions come from.
@@ -90,6 +87,9 @@ pub fn load(inputs: &[Input]) -> Result<Loaded, Vec<Diagnostic>> {
         own: Vec::new(),
         report,
     };
+    let first = texts.keys().next().cloned();
+    let others = texts.len().saturating_sub(1);
+    let mut nothing = true;
     let mut nodes = yaml::MAX_NODES;
     for (file, bytes) in texts {
         if nodes == 0 && loader.report.errors() > 0 {
@@ -99,6 +99,7 @@ pub fn load(inputs: &[Input]) -> Result<Loaded, Vec<Diagnostic>> {
         drop(bytes);
         match documents {
             Ok(documents) => {
+                nothing &= documents.is_empty();
                 for document in documents {
                     if loader.report.is_full() {
                         break;
@@ -106,8 +107,22 @@ pub fn load(inputs: &[Input]) -> Result<Loaded, Vec<Diagnostic>> {
                     loader.document(&file, document);
                 }
             }
-            Err(fault) => loader.subject(&file).fault(fault),
+            Err(unreadable) => {
+                let mut subject = loader.subject(&file);
+                subject.object = unreadable
+                    .within
+                    .as_ref()
+                    .and_then(|document| Some(described(document.get("kind")?.text()?, document)));
+                subject.fault(unreadable.fault);
+            }
         }
+    }
+    if let Some(first) = first.filter(|_| nothing && loader.report.errors() == 0) {
+        let message = match others {
+            0 => "there is nothing in it".to_owned(),
+            _ => format!("there is nothing in it, nor in {others} further files"),
+        };
+        loader.report.push(of_file(&first, message));
     }
     if loader.report.errors() == 0 {
         loader.expand();
@@ -119,21 +134,24 @@ pub fn load(inputs: &[Input]) -> Result<Loaded, Vec<Diagnostic>> {
     Ok(Loaded { definitions: loader.definitions, notices })
 }
 
+/// An error about a file as a whole.
+fn of_file(name: &str, message: String) -> Diagnostic {
+    Diagnostic {
+        file: name.into(),
+        line: 0,
+        column: 0,
+        severity: Severity::Error,
+        object: None,
+        message,
+        help: None,
+    }
+}
+
 /// The content of every input by its name, sorted.
 fn gather(inputs: &[Input], report: &mut Report) -> BTreeMap<Arc<str>, Vec<u8>> {
     let mut texts: BTreeMap<Arc<str>, Vec<u8>> = BTreeMap::new();
     let mut files: Vec<PathBuf> = Vec::new();
-    let mut fault = |name: &str, message: String| {
-        report.push(Diagnostic {
-            file: name.into(),
-            line: 0,
-            column: 0,
-            severity: Severity::Error,
-            object: None,
-            message,
-            help: None,
-        });
-    };
+    let mut fault = |name: &str, message: String| report.push(of_file(name, message));
     let mut total = 0usize;
     // False once the inputs together are too large.
     let mut add = |fault: &mut dyn FnMut(&str, String), name: &str, bytes: Vec<u8>| -> bool {
@@ -200,7 +218,10 @@ fn read_bounded(reader: impl Read) -> std::io::Result<Vec<u8>> {
 
 /// The files that `path` means. In a directory only regular files count: a pipe there would wait for ever.
 fn collect(path: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), String> {
-    let metadata = path.metadata().map_err(|error| format!("cannot be read: {error}"))?;
+    let metadata = path.metadata().map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => "cannot be read: no such file or directory".to_owned(),
+        _ => format!("cannot be read: {error}"),
+    })?;
     if !metadata.is_dir() {
         files.push(path.to_owned());
         return Ok(());
@@ -316,6 +337,16 @@ impl Loader {
                     format!("{kind} is read as {version}, not {}", excerpt(&api_version)),
                 );
             }
+            _ if let Some(meant) = kubernetes::misspelt(&kind, group_of(&api_version)) => {
+                // Skipped, a policy would fail open.
+                subject.fault(
+                    Fault::at(
+                        document.at("kind"),
+                        format!("unknown kind '{}' in {}", excerpt(&kind), excerpt(&api_version)),
+                    )
+                    .help(format!("did you mean '{meant}'?")),
+                );
+            }
             _ => subject.notice(
                 &document,
                 format!("skipped: {} {} is not emulated", excerpt(&api_version), excerpt(&kind)),
@@ -392,13 +423,14 @@ impl Loader {
         }
     }
 
-    fn kubernetes_object(&mut self, file: &Arc<str>, kind: &'static str, document: Node) {
+    fn kubernetes_object(&mut self, file: &Arc<str>, kind: &'static str, mut document: Node) {
         let mut subject = self.subject(file);
         subject.object = Some(described(kind, &document));
         let subject = &mut subject;
+        let status = kubernetes::set_aside(subject, kind, &mut document);
         /// Reads, digests and inserts an object of one kind.
         macro_rules! take {
-            ($type:ty, $digest:path, $map:ident) => {{
+            ($type:ty, $digest:expr, $map:ident) => {{
                 let object = subject
                     .read::<$type>(&document)
                     .and_then(|object| $digest(subject, &document, object));
@@ -413,14 +445,19 @@ impl Loader {
             "Namespace" => {
                 let object = subject
                     .read::<KubernetesNamespace>(&document)
-                    .and_then(|object| namespace(subject, &document, object.metadata));
+                    .and_then(|object| kubernetes::namespace(subject, &document, object.metadata));
                 if let Some(object) = object
                     && self.first(file, &document, kind, &object.meta)
                 {
                     self.definitions.namespaces.insert(object.meta.name.clone(), object);
                 }
             }
-            "Pod" => take!(Pod, kubernetes::pod, pods),
+            "Pod" => {
+                let digest = |subject: &mut Subject<'_>, document: &Node, pod: Pod| {
+                    kubernetes::pod(subject, document, pod, &status)
+                };
+                take!(Pod, digest, pods);
+            }
             "Service" => take!(Service, kubernetes::service, services),
             "Endpoints" => take!(Endpoints, kubernetes::endpoints, endpoints),
             "EndpointSlice" => take!(EndpointSlice, kubernetes::endpoint_slice, endpoint_slices),
@@ -545,62 +582,6 @@ fn described(kind: &str, document: &Node) -> String {
         (None, Some(name)) => format!("{kind} {name}"),
         (_, None) => kind,
     }
-}
-
-/// Checks and digests a Namespace.
-fn namespace(
-    subject: &mut Subject<'_>,
-    document: &Node,
-    metadata: ObjectMeta,
-) -> Option<Namespace> {
-    let before = subject.report.errors();
-    let mut meta = kubernetes::digest_meta(
-        subject,
-        document,
-        metadata,
-        Scope::ClusterLabel,
-        &annotation::NAMESPACE,
-    )?;
-    let subnet: Option<Cidr4> = kubernetes::pinned(
-        subject,
-        document,
-        &meta.annotations,
-        annotation::SUBNET,
-        "an IPv4 network without host bits",
-    );
-    let own = kubernetes::pinned(
-        subject,
-        document,
-        &meta.annotations,
-        annotation::SNAT_IP,
-        "an IPv4 address",
-    );
-    let ncp = kubernetes::pinned(
-        subject,
-        document,
-        &meta.annotations,
-        annotation::NCP_STATIC_SNAT_IP,
-        "an IPv4 address",
-    );
-    if let (Some(own), Some(ncp)) = (own, ncp)
-        && own != ncp
-    {
-        subject.error(
-            document.at("metadata").at("annotations"),
-            format!(
-                "annotations {} and {} differ",
-                annotation::SNAT_IP,
-                annotation::NCP_STATIC_SNAT_IP
-            ),
-        );
-    }
-    let name = meta.name.clone();
-    meta.labels.insert("kubernetes.io/metadata.name".to_owned(), name);
-    (subject.report.errors() == before).then(|| Namespace {
-        meta,
-        pins: NamespacePins { subnet: subnet.map(|net| *net), snat_ip: own.or(ncp) },
-        implicit: false,
-    })
 }
 
 /// The outside of an object of our own kinds.

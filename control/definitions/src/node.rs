@@ -10,6 +10,7 @@
 use std::cell::RefCell;
 use std::fmt;
 
+pub(crate) use crate::suggestion::{suggestion, typing_error};
 use serde::de::{self, DeserializeSeed, Deserializer, Unexpected, Visitor};
 
 /// A value and where it begins.
@@ -76,6 +77,45 @@ impl Node {
         }
     }
 
+    /// As [`get`](Self::get), to change it.
+    pub fn get_mut(&mut self, key: &str) -> Option<&mut Node> {
+        match &mut self.value {
+            Value::Map(entries) => {
+                entries.iter_mut().find(|e| &*e.key == key).map(|e| &mut e.value)
+            }
+            _ => None,
+        }
+    }
+
+    /// Takes an entry out of a mapping.
+    pub fn remove(&mut self, key: &str) -> Option<Entry> {
+        let Value::Map(entries) = &mut self.value else { return None };
+        let index = entries.iter().position(|entry| &*entry.key == key)?;
+        Some(entries.remove(index))
+    }
+
+    /// Moves a tree that was read by itself to where its text is: `lines` further down, and on its first line
+    /// `columns` to the right.
+    pub fn shift(&mut self, lines: u32, columns: u32) {
+        let shift = |line: &mut u32, column: &mut u32| {
+            if *line == 1 {
+                *column = column.saturating_add(columns);
+            }
+            *line = line.saturating_add(lines);
+        };
+        shift(&mut self.line, &mut self.column);
+        match &mut self.value {
+            Value::Seq(items) => items.iter_mut().for_each(|item| item.shift(lines, columns)),
+            Value::Map(entries) => {
+                for entry in entries {
+                    shift(&mut entry.line, &mut entry.column);
+                    entry.value.shift(lines, columns);
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// How many values there are, this one included.
     pub fn count(&self) -> usize {
         1 + match &self.value {
@@ -113,12 +153,25 @@ pub(crate) struct Fault {
     pub column: u32,
     pub message: String,
     pub help: Option<String>,
+    /// The message is about a value only, and whoever knows its field may put that in front.
+    pub of_value: bool,
 }
 
 impl Fault {
     /// A fault at `node`.
     pub fn at(node: &Node, message: impl Into<String>) -> Fault {
-        Fault { line: node.line, column: node.column, message: message.into(), help: None }
+        Fault {
+            line: node.line,
+            column: node.column,
+            message: message.into(),
+            help: None,
+            of_value: false,
+        }
+    }
+
+    /// A fault whose place is not known yet.
+    fn unplaced(message: impl Into<String>) -> Fault {
+        Fault { line: 0, column: 0, message: message.into(), help: None, of_value: false }
     }
 
     /// The same with what to do about it.
@@ -134,6 +187,14 @@ impl Fault {
             && let Some(kind) = kind.strip_suffix(" address syntax")
         {
             self.message = format!("'{}' is not an {kind} address", excerpt(text));
+        }
+        self
+    }
+
+    /// Puts the field in front of what is said of its value.
+    fn in_field(mut self, field: &str) -> Fault {
+        if std::mem::take(&mut self.of_value) {
+            self.message = format!("{}: {}", excerpt(field), self.message);
         }
         self
     }
@@ -174,53 +235,10 @@ pub(crate) fn excerpt(text: &str) -> String {
     short
 }
 
-/// `did you mean` the nearest of `known`, or the list of them where it is short.
-pub(crate) fn suggestion<'a>(
-    found: &str,
-    known: impl Iterator<Item = &'a str> + Clone,
-) -> Option<String> {
-    // A name this long is nobody's typing error, and comparing it would cost.
-    if found.len() <= 64 {
-        let nearest = known
-            .clone()
-            .take(MAX_COMPARED)
-            .filter(|name| name.len() <= 64)
-            .map(|name| (distance(found, name), name))
-            .min();
-        if let Some((distance, name)) = nearest
-            && distance <= 1 + found.len() / 3
-            && distance < found.len()
-        {
-            return Some(format!("did you mean '{name}'?"));
-        }
-    }
-    let names: Vec<&str> = known.take(13).collect();
-    (!names.is_empty() && names.len() <= 12).then(|| format!("known are {}", names.join(", ")))
-}
-
-/// Levenshtein's distance, blind to case.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().flat_map(char::to_lowercase).collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().flat_map(char::to_lowercase).enumerate() {
-        let mut left = i + 1;
-        let mut diagonal = i;
-        for (cell, cb) in row.iter_mut().skip(1).zip(&b) {
-            let above = *cell;
-            left = (diagonal + usize::from(ca != *cb)).min(left + 1).min(above + 1);
-            diagonal = above;
-            *cell = left;
-        }
-        if let Some(first) = row.first_mut() {
-            *first = i + 1;
-        }
-    }
-    row.last().copied().unwrap_or(0)
-}
-
 impl de::Error for Fault {
+    /// What the parsers of our texts say, and those of Rust's own.
     fn custom<T: fmt::Display>(message: T) -> Fault {
-        Fault { line: 0, column: 0, message: message.to_string(), help: None }
+        Fault { of_value: true, ..Fault::unplaced(message.to_string()) }
     }
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn de::Expected) -> Fault {
@@ -249,26 +267,28 @@ impl de::Error for Fault {
         };
         Fault {
             help,
-            ..Fault::custom(format!("{found_text} stands where {} is needed", spelled(&expected)))
+            ..Fault::unplaced(format!("{found_text} stands where {} is needed", spelled(&expected)))
         }
     }
 
     fn invalid_value(found: Unexpected<'_>, expected: &dyn de::Expected) -> Fault {
         let expected = expected.to_string();
         match found {
-            Unexpected::Unsigned(number) => {
-                Fault::custom(format!("{number} is out of range: {} is needed", spelled(&expected)))
-            }
-            Unexpected::Signed(number) => {
-                Fault::custom(format!("{number} is out of range: {} is needed", spelled(&expected)))
-            }
-            Unexpected::Str(text) => Fault::custom(format!(
+            Unexpected::Unsigned(number) => Fault::unplaced(format!(
+                "{number} is out of range: {} is needed",
+                spelled(&expected)
+            )),
+            Unexpected::Signed(number) => Fault::unplaced(format!(
+                "{number} is out of range: {} is needed",
+                spelled(&expected)
+            )),
+            Unexpected::Str(text) => Fault::unplaced(format!(
                 "'{}' stands where {} is needed",
                 excerpt(text),
                 spelled(&expected)
             )),
             other => {
-                Fault::custom(format!("{other} stands where {} is needed", spelled(&expected)))
+                Fault::unplaced(format!("{other} stands where {} is needed", spelled(&expected)))
             }
         }
     }
@@ -276,19 +296,19 @@ impl de::Error for Fault {
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Fault {
         Fault {
             help: suggestion(field, expected.iter().copied()),
-            ..Fault::custom(format!("unknown field '{}'", excerpt(field)))
+            ..Fault::unplaced(format!("unknown field '{}'", excerpt(field)))
         }
     }
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Fault {
         Fault {
             help: suggestion(variant, expected.iter().copied()),
-            ..Fault::custom(format!("unknown value '{}'", excerpt(variant)))
+            ..Fault::unplaced(format!("unknown value '{}'", excerpt(variant)))
         }
     }
 
     fn missing_field(field: &'static str) -> Fault {
-        Fault::custom(format!("field '{field}' is missing"))
+        Fault::unplaced(format!("field '{field}' is missing"))
     }
 }
 
@@ -427,6 +447,7 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'de, '_> {
                         excerpt(&second.key)
                     ),
                     help: Some(format!("begin a new {} for it", name.to_lowercase())),
+                    of_value: false,
                 }),
             },
             _ => Err(Fault::at(node, format!("one of {} is needed here", variants.join(", ")))),
@@ -535,7 +556,7 @@ impl<'de> de::MapAccess<'de> for MapAccess<'de, '_> {
             unknown: self.unknown,
             lenient: false,
         })
-        .map_err(|fault| fault.or_at(entry.value.line, entry.value.column))
+        .map_err(|fault| fault.in_field(&entry.key).or_at(entry.value.line, entry.value.column))
     }
 }
 

@@ -34,6 +34,11 @@ where
     deserializer.deserialize_str(Text(expecting, std::marker::PhantomData))
 }
 
+/// Names the field in the message of a text that could not be parsed.
+pub(crate) fn named<T>(field: &str, parsed: Result<T, String>) -> Result<T, String> {
+    parsed.map_err(|message| format!("{field}: {message}"))
+}
+
 /// Gives a `FromStr` type its serde and JSON Schema sides.
 macro_rules! text_type {
     ($type:ty, $name:literal, $expecting:literal, $example:literal) => {

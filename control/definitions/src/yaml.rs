@@ -24,7 +24,7 @@ const MAX_DEPTH: usize = 64;
 /// The most values that aliases may repeat.
 const MAX_REPEATED: usize = 50_000;
 
-fn options(nodes: usize) -> Options {
+fn options(nodes: usize, duplicate_keys: DuplicateKeyPolicy) -> Options {
     serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             max_depth: MAX_DEPTH,
@@ -41,7 +41,7 @@ fn options(nodes: usize) -> Options {
             max_total_replayed_events: MAX_REPEATED,
             max_replay_stack_depth: 16,
         },
-        duplicate_keys: DuplicateKeyPolicy::Error,
+        duplicate_keys: duplicate_keys,
         merge_keys: MergeKeyPolicy::Merge,
         legacy_octal_numbers: true,
         strict_booleans: true,
@@ -50,20 +50,38 @@ fn options(nodes: usize) -> Options {
     }
 }
 
+/// Why a text could not be read.
+#[derive(Debug)]
+pub(crate) struct Unreadable {
+    /// What is wrong, and where.
+    pub fault: Fault,
+    /// The document it is in, where that can be told.
+    pub within: Option<Node>,
+}
+
+impl From<Fault> for Unreadable {
+    fn from(fault: Fault) -> Unreadable {
+        Unreadable { fault, within: None }
+    }
+}
+
 /// All documents of a file; empty ones are left out. `nodes` is how many values there may still be; it falls.
 ///
 /// # Errors
 /// What is wrong with the text, and where.
-pub(crate) fn parse(bytes: &[u8], nodes: &mut usize) -> Result<Vec<Node>, Fault> {
+pub(crate) fn parse(bytes: &[u8], nodes: &mut usize) -> Result<Vec<Node>, Unreadable> {
     let here = |before: &[u8], message: &str, help: &str| Fault {
         line: 1 + u32::try_from(before.iter().filter(|b| **b == b'\n').count())
             .unwrap_or(u32::MAX - 1),
         column: 1,
         message: message.to_owned(),
         help: Some(help.to_owned()),
+        of_value: false,
     };
     if bytes.len() > MAX_FILE {
-        return Err(here(&[], "the file is larger than 16 MiB", "split it into several files"));
+        return Err(
+            here(&[], "the file is larger than 16 MiB", "split it into several files").into()
+        );
     }
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let before = bytes.get(..error.valid_up_to()).unwrap_or_default();
@@ -74,20 +92,52 @@ pub(crate) fn parse(bytes: &[u8], nodes: &mut usize) -> Result<Vec<Node>, Fault>
             bytes.get(..at).unwrap_or_default(),
             "the text contains a NUL octet",
             "only text can be read, not binary files",
-        ));
+        )
+        .into());
     }
-    match serde_saphyr::from_str_multiple_with_options::<Node, Vec<Node>>(text, options(*nodes)) {
-        Ok(documents) => {
-            let used: usize = documents.iter().map(Node::count).sum();
-            *nodes = nodes.saturating_sub(used);
-            Ok(documents)
+    let error = match stream(text, nodes) {
+        Ok(documents) => return Ok(documents),
+        Err(error) => error,
+    };
+    if let Some(pieces) = concatenated(text) {
+        let mut documents = Vec::new();
+        for (line, column, piece) in pieces {
+            let mut read = stream(piece, nodes).map_err(|error| {
+                let mut unreadable = unreadable(&error, piece, nodes);
+                let fault = &mut unreadable.fault;
+                fault.column += if fault.line == 1 { column } else { 0 };
+                fault.line += line;
+                unreadable
+            })?;
+            read.iter_mut().for_each(|document| document.shift(line, column));
+            documents.append(&mut read);
         }
-        Err(error) => {
-            // How far it came is unknown; a value takes two octets at least.
-            *nodes = nodes.saturating_sub(bytes.len() / 2);
-            Err(fault(&error))
-        }
+        return Ok(documents);
     }
+    Err(unreadable(&error, text, nodes))
+}
+
+/// The documents of a stream; `nodes` falls by what they take.
+fn stream(text: &str, nodes: &mut usize) -> Result<Vec<Node>, Error> {
+    let documents: Vec<Node> = serde_saphyr::from_str_multiple_with_options::<Node, Vec<Node>>(
+        text,
+        options(*nodes, DuplicateKeyPolicy::Error),
+    )?;
+    let used: usize = documents.iter().map(Node::count).sum();
+    *nodes = nodes.saturating_sub(used);
+    Ok(documents)
+}
+
+/// What is told of a text that could not be read.
+fn unreadable(error: &Error, text: &str, nodes: &mut usize) -> Unreadable {
+    let fault = fault(error);
+    let within = match error {
+        Error::DuplicateMappingKey { .. } => document_at(text, *nodes, fault.line),
+        _ => None,
+    };
+    // How far it came is unknown; a value takes two octets at least.
+    *nodes = nodes.saturating_sub(text.len() / 2);
+    Unreadable { fault, within }
 }
 
 /// The parser's message without its own place, which we print in front; limits are told in our words.
@@ -103,6 +153,10 @@ fn fault(error: &Error) -> Fault {
             BudgetBreach::Documents { .. } => format!("more than {MAX_DOCUMENTS} documents"),
             other => format!("a limit against hostile input is exceeded ({other:?})"),
         }),
+        Error::DuplicateMappingKey { key: Some(key), .. } => {
+            Some(format!("key '{}' stands twice in one mapping", excerpt(key)))
+        }
+        Error::DuplicateMappingKey { .. } => Some("a key stands twice in one mapping".to_owned()),
         _ if rendered.contains("alias replay limit") => {
             Some(format!("aliases repeat more than {MAX_REPEATED} values"))
         }
@@ -128,8 +182,50 @@ fn fault(error: &Error) -> Fault {
         line: place.map_or(1, |p| narrow(p.line())).max(1),
         column: place.map_or(1, |p| narrow(p.column())).max(1),
         message,
-        help: None,
+        help: matches!(error, Error::DuplicateMappingKey { .. })
+            .then(|| "remove one of the two".to_owned()),
+        of_value: false,
     }
+}
+
+/// The document around `line`, for the name of the object that a second key stands in.
+fn document_at(text: &str, nodes: usize, line: u32) -> Option<Node> {
+    let options = options(nodes, DuplicateKeyPolicy::FirstWins);
+    let documents = serde_saphyr::from_str_multiple_with_options::<Node, Vec<Node>>(text, options);
+    documents.ok()?.into_iter().rfind(|document| document.line <= line)
+}
+
+/// The objects of a text in which they follow each other without anything in between, as `jq` and concatenated
+/// files have them: each with its line and column, from 0. `None` if the text is anything else, or one object.
+fn concatenated(text: &str) -> Option<Vec<(u32, u32, &str)>> {
+    let (mut pieces, mut start, mut depth) = (Vec::new(), (0, 0, 0), 0usize);
+    let (mut line, mut column) = (0u32, 0u32);
+    let (mut quoted, mut escaped) = (false, false);
+    for (at, c) in text.char_indices() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' if depth > 0 => quoted = !quoted,
+            _ if quoted => {}
+            '{' => {
+                if depth == 0 {
+                    start = (line, column, at);
+                }
+                depth += 1;
+            }
+            '}' => {
+                depth = depth.checked_sub(1)?;
+                if depth == 0 {
+                    pieces.push((start.0, start.1, text.get(start.2..=at)?));
+                }
+            }
+            '\u{feff}' if at == 0 => {}
+            _ if depth == 0 && !c.is_whitespace() => return None,
+            _ => {}
+        }
+        (line, column) = if c == '\n' { (line + 1, 0) } else { (line, column + 1) };
+    }
+    (depth == 0 && (2..=MAX_DOCUMENTS).contains(&pieces.len())).then_some(pieces)
 }
 
 fn narrow(number: u64) -> u32 {
@@ -246,7 +342,7 @@ mod tests {
     }
 
     fn error(text: &str) -> Fault {
-        parse(text.as_bytes(), &mut 1000).unwrap_err()
+        parse(text.as_bytes(), &mut 1000).unwrap_err().fault
     }
 
     #[test]
@@ -300,6 +396,26 @@ mod tests {
     }
 
     #[test]
+    fn concatenated_json_keeps_its_places() {
+        let docs = parse(b"{\"a\": \"}{\\\"\"} {\"b\":\n 1}\n\n{\"c\": {}}", &mut 1000).unwrap();
+        let places: Vec<_> = docs.iter().map(|d| (d.line, d.column)).collect();
+        assert_eq!(places, [(1, 1), (1, 15), (4, 1)]);
+        assert_eq!(docs[0].at("a").text(), Some("}{\""));
+        assert_eq!((docs[1].at("b").line, docs[1].at("b").column), (2, 2));
+        assert_eq!(error("{\"a\": 1}\n{\"b\": 1,\n\"b\": 2}\n").line, 3);
+        assert!(error("{\"a\": 1}\nb: 2\n").message.contains("not readable"));
+    }
+
+    #[test]
+    fn a_second_key_is_told_with_its_document() {
+        let text = b"a: 1\n---\nkind: Pod\nkind: Service\n---\nb: 1\n";
+        let unreadable = parse(text, &mut 1000).unwrap_err();
+        assert_eq!(unreadable.fault.line, 4);
+        assert_eq!(unreadable.fault.message, "key 'kind' stands twice in one mapping");
+        assert_eq!(unreadable.within.unwrap().at("kind").text(), Some("Pod"));
+    }
+
+    #[test]
     fn byte_order_mark_and_carriage_returns_are_taken() {
         let node = one("\u{feff}a: 1\r\nb: x\r\n");
         assert_eq!(node.at("b").text(), Some("x"));
@@ -310,8 +426,8 @@ mod tests {
     fn broken_text_is_refused_at_its_line() {
         assert_eq!(error("a: 1\na: 2\n").line, 2);
         assert_eq!(error("a: 1\nb: [1, 2\n").message.lines().count(), 1);
-        assert_eq!(parse(b"a: 1\nb: \xff\n", &mut 1000).unwrap_err().line, 2);
-        assert_eq!(parse(b"a: 1\nb: 2\nc: \0\n", &mut 1000).unwrap_err().line, 3);
+        assert_eq!(parse(b"a: 1\nb: \xff\n", &mut 1000).unwrap_err().fault.line, 2);
+        assert_eq!(parse(b"a: 1\nb: 2\nc: \0\n", &mut 1000).unwrap_err().fault.line, 3);
         assert!(error("a: *nowhere\n").message.contains("not readable"));
     }
 }

@@ -655,3 +655,124 @@ fn a_later_version_of_guest_clusters_is_skipped_like_any_other_kind() {
     assert!(loaded.definitions.guest_clusters.is_empty());
     assert_eq!(loaded.notices.len(), 1);
 }
+
+/// The notices of a text, without their places.
+fn notices(text: &str) -> Vec<String> {
+    loaded(text).notices.into_iter().map(|notice| notice.message).collect()
+}
+
+#[test]
+fn pods_of_the_host_network_may_be_on_a_control_plane_vm() {
+    let pod = |name: &str, host_network: bool, host: &str| {
+        format!(
+            "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec: {{hostNetwork: {host_network}, nodeName: {host}, containers: []}}\n"
+        )
+    };
+    let text = format!(
+        "kind: SupervisorCluster\nmetadata: {{name: s}}\n{}{}{}",
+        pod("on-vm", true, "cp-1"),
+        pod("nowhere", true, "cp-9"),
+        pod("plain", false, "cp-1"),
+    );
+    let d = definitions(&text);
+    assert_eq!(d.pods[&name("default/on-vm")].host.as_deref(), Some("cp-1"));
+    assert_eq!(d.pods[&name("default/nowhere")].host, None);
+    assert_eq!(d.pods[&name("default/plain")].host, None);
+    assert_eq!(notices(&text).len(), 2);
+}
+
+#[test]
+fn status_carries_no_intent() {
+    let object = |version: &str, kind: &str, spec: &str, status: &str| {
+        format!(
+            "---\napiVersion: {version}\nkind: {kind}\nmetadata: {{name: x}}\nspec: {spec}\nstatus: {status}\n"
+        )
+    };
+    let strange = "{phase: 7, conditions: [{kind: Old}, 3], hostIPs: text}";
+    for status in [strange, "[1, 2]", "text", "{}", "~"] {
+        let deployment = "{selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: b}}, spec: {containers: []}}}";
+        let text = [
+            object("v1", "Namespace", "{}", status),
+            object("v1", "Pod", "{containers: []}", status),
+            object("v1", "Service", "{ports: [{port: 80}]}", status),
+            object("apps/v1", "Deployment", deployment, status),
+            object("networking.k8s.io/v1", "NetworkPolicy", "{podSelector: {}}", status),
+        ]
+        .concat();
+        let loaded = loaded(&text);
+        assert!(loaded.notices.is_empty(), "{:?}", loaded.notices);
+        let pod = &loaded.definitions.pods[&name("default/x")];
+        assert!(pod.ready && !pod.terminal);
+    }
+    for (status, ready, terminal) in [
+        ("{phase: Running, conditions: [{type: Ready, status: 'True'}]}", true, false),
+        ("{phase: Running, conditions: [{type: Ready, status: 'False'}]}", false, false),
+        ("{phase: Succeeded}", false, true),
+        ("{phase: Failed, conditions: [{type: Ready, status: 'True'}]}", false, true),
+    ] {
+        let text = object("v1", "Pod", "{containers: []}", status);
+        let pod = definitions(&text).pods[&name("default/x")].clone();
+        assert_eq!((pod.ready, pod.terminal), (ready, terminal), "{status}");
+    }
+}
+
+#[test]
+fn fields_of_older_clusters_are_told_and_passed_over() {
+    let text = "apiVersion: v1\nkind: Service\nmetadata: {name: x, clusterName: c}\nspec: {topologyKeys: ['*'], ports: [{port: 80}]}\n";
+    assert_eq!(
+        notices(text),
+        [
+            "metadata.clusterName, a field of older clusters, has no effect",
+            "spec.topologyKeys, a field of older clusters, has no effect"
+        ]
+    );
+    // No field of a Pod's, in any cluster.
+    assert!(
+        common::errors(
+            "apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec: {topologyKeys: [], containers: []}\n"
+        )[0]
+            .contains("unknown field 'topologyKeys'")
+    );
+}
+
+#[test]
+fn settings_without_effect_are_told() {
+    let service = |spec: &str| {
+        notices(&format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: x}}\nspec: {{ports: [{{port: 80}}], {spec}}}\n"
+        ))
+    };
+    for (spec, part) in [
+        ("ipFamilies: [IPv6], ipFamilyPolicy: SingleStack", "ipFamilies without IPv4"),
+        ("ipFamilies: [IPv4, IPv6], ipFamilyPolicy: RequireDualStack", "RequireDualStack"),
+        ("type: LoadBalancer, loadBalancerClass: a/b", "loadBalancerClass 'a/b'"),
+    ] {
+        let found = service(spec);
+        assert!(found.len() == 1 && found[0].contains(part), "{spec}: {found:?}");
+    }
+    for spec in
+        ["ipFamilies: [IPv4], ipFamilyPolicy: SingleStack", "ipFamilyPolicy: PreferDualStack"]
+    {
+        assert!(service(spec).is_empty(), "{spec}");
+    }
+    let pod = |spec: &str| {
+        notices(&format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: x}}\nspec: {{{spec}, containers: [{{name: c, ports: [{{containerPort: 80, hostPort: 80}}]}}]}}\n"
+        ))
+    };
+    assert!(pod("hostNetwork: false")[0].contains("hostPort"));
+    assert!(pod("hostNetwork: true").is_empty());
+}
+
+#[test]
+fn concatenated_json_is_several_documents() {
+    let namespace = |name: &str| {
+        format!(
+            "{{\"apiVersion\":\"v1\",\"kind\":\"Namespace\",\"metadata\":{{\"name\":\"{name}\"}}}}"
+        )
+    };
+    let d = definitions(&format!("{}{}\n{}\n", namespace("a"), namespace("b"), namespace("c")));
+    let lines: Vec<_> =
+        d.namespaces.values().map(|n| (n.meta.name.as_str(), n.meta.source.line)).collect();
+    assert_eq!(lines, [("a", 1), ("b", 1), ("c", 2)]);
+}

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod common;
-use common::{errors, loaded, one_fault, try_load};
+use common::{errors, loaded, one_fault};
 use definitions::{Input, load};
 
 /// A Service on lines 1 to 4 with these lines as its spec from line 5 on.
@@ -80,15 +80,16 @@ fn services() {
         ("  externalTrafficPolicy: local\n  ports: [{port: 80}]", 5, "did you mean 'Local'?"),
         ("  selector: {app: web}", 5, "spec.ports is missing"),
         ("  type: ExternalName", 5, "needs spec.externalName"),
-        ("  ports: [{port: 80}]\n  ports: [{port: 81}]", 6, "duplicate"),
+        (
+            "  ports: [{port: 80}]\n  ports: [{port: 81}]",
+            6,
+            "key 'ports' stands twice in one mapping",
+        ),
+        ("  ports:\n  - port: 80\n  - port: 81\n  - port: 82", 6, "a port without name"),
     ] {
         let text = service(spec);
         let found = errors(&text);
-        let start = if part == "duplicate" {
-            format!("t.yaml:{line}: not readable")
-        } else {
-            format!("t.yaml:{line}: Service default/web: ")
-        };
+        let start = format!("t.yaml:{line}: Service default/web: ");
         assert_eq!(found.len(), 1, "{spec}: {found:?}");
         assert!(found[0].starts_with(&start) && found[0].contains(part), "{spec}\n{}", found[0]);
     }
@@ -621,11 +622,11 @@ fn packet_tests() {
 #[test]
 fn inputs_that_cannot_be_read() {
     let missing = load(&[Input::Path("/no/such/file.yaml".into())]).unwrap_err();
-    assert!(missing[0].to_string().starts_with("/no/such/file.yaml: cannot be read: "));
+    assert!(missing[0].to_string().starts_with("/no/such/file.yaml: cannot be read: no such file"));
     let directory = tempfile::tempdir().unwrap();
     let empty = load(&[Input::Path(directory.path().to_owned())]).unwrap_err();
     assert!(empty[0].to_string().contains("no *.yaml, *.yml or *.json file"));
-    assert!(try_load("").unwrap().definitions == definitions::Definitions::default());
+    assert!(load(&[]).unwrap().definitions == definitions::Definitions::default());
 }
 
 /// `count` guest clusters `g-000`, `g-001`, … of six lines each.
@@ -696,4 +697,94 @@ fn guest_clusters() {
         "t.yaml:6: TanzuKubernetesCluster default/g: ",
         "is already defined at t.yaml:1",
     );
+}
+
+#[test]
+fn a_misspelt_kind_is_no_foreign_kind() {
+    let object = |version: &str, kind: &str| {
+        format!("apiVersion: {version}\nkind: {kind}\nmetadata: {{name: x}}\n")
+    };
+    for (version, kind, meant) in [
+        ("networking.k8s.io/v1", "NetworkPolicyy", "NetworkPolicy"),
+        ("networking.k8s.io/v1", "networkpolicy", "NetworkPolicy"),
+        ("apps/v1", "Deploymnet", "Deployment"),
+        ("v1", "Pods", "Pod"),
+        ("nsx.vmware.com/v1alpha1", "SecurityPolice", "SecurityPolicy"),
+    ] {
+        one_fault(
+            &object(version, kind),
+            "t.yaml:2: ",
+            &format!("unknown kind '{kind}' in {version}; did you mean '{meant}'?"),
+        );
+    }
+    for (version, kind) in [
+        ("v1", "Node"),
+        ("v1", "Secret"),
+        ("networking.k8s.io/v1", "Ingress"),
+        ("apps/v1", "ControllerRevision"),
+        ("crd.projectcalico.org/v1", "NetworkPolicyy"),
+    ] {
+        let notices = loaded(&object(version, kind)).notices;
+        assert!(notices[0].message.starts_with("skipped: "), "{notices:?}");
+    }
+}
+
+#[test]
+fn nothing_is_an_error() {
+    for text in ["", "\n", "# only a comment\n", "---\n---\n"] {
+        assert_eq!(errors(text), ["t.yaml: there is nothing in it"], "{text:?}");
+    }
+    // Beside something it is a file like any other, and a list may be empty.
+    let namespace = "apiVersion: v1\nkind: Namespace\nmetadata: {name: x}\n";
+    load(&[Input::text("a", ""), Input::text("b", namespace)]).unwrap();
+    loaded("apiVersion: v1\nkind: List\nitems: []\n");
+    let both = load(&[Input::text("b", "#"), Input::text("a", "")]).unwrap_err();
+    assert_eq!(both[0].to_string(), "a: there is nothing in it, nor in 1 further files");
+}
+
+#[test]
+fn messages_about_networks_name_their_field() {
+    for (text, line, part) in [
+        (
+            own("SupervisorCluster", "  podCIDR: 10.244.0.0/33"),
+            5,
+            "podCIDR: '10.244.0.0/33' is not",
+        ),
+        (
+            own("SupervisorCluster", "  serviceCIDR: 10.96.0.1/24"),
+            5,
+            "serviceCIDR: '10.96.0.1/24' has host bits",
+        ),
+        (own("ExternalNetwork", "  cidr: 10.0.0.0"), 5, "cidr: '10.0.0.0' is not a network"),
+        (
+            policy("  podSelector: {}\n  ingress: [{from: [{ipBlock: {cidr: 10.0.0.1/8}}]}]"),
+            6,
+            "cidr: '10.0.0.1/8'",
+        ),
+        (
+            policy(
+                "  podSelector: {}\n  ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/8, except: [x]}}]}]",
+            ),
+            6,
+            "except: 'x' is not a network",
+        ),
+        (
+            service(
+                "  type: LoadBalancer\n  loadBalancerSourceRanges: [10.0.0.0/99]\n  ports: [{port: 80}]",
+            ),
+            6,
+            "loadBalancerSourceRanges: '10.0.0.0/99'",
+        ),
+    ] {
+        one_fault(&text, &format!("t.yaml:{line}: "), part);
+    }
+}
+
+#[test]
+fn a_pin_on_the_wrong_kind_says_whose_it_is() {
+    let own_kind =
+        "kind: ExternalNetwork\nmetadata: {name: x, annotations: {lab.tierlab.dev/mac: a}}\n";
+    one_fault(own_kind, "t.yaml:2: ", "it belongs to a Pod, or to a workload's template");
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: x, annotations: {lab.tierlab.dev/subnet: a}}\nspec: {containers: []}\n";
+    one_fault(pod, "t.yaml:3: ", "it belongs to a Namespace");
 }

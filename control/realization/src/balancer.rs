@@ -13,7 +13,7 @@ use definitions::own::SnatMode;
 use engine::network::{Member, NoMembers, PoolSnat, Prefix, VirtualServer, VirtualServers};
 use packet::{Addr, protocol};
 
-use crate::addressing::{Cluster, prefix4};
+use crate::addressing::{Cluster, Vm, prefix4};
 use crate::fault::{Messages, Subject};
 
 /// Both load balancers.
@@ -118,13 +118,13 @@ impl<'a> Backends<'a> {
         }
     }
 
-    /// A pod's own address; on the host's network that of the control-plane VM it is on.
+    /// A pod's own address; on the host's network that of the control-plane VM it is on. A pod that has ended has
+    /// none.
     fn address_of(&self, key: &ObjectName, pod: &Pod) -> Option<Addr> {
         if let Some((_, workload)) = self.cluster.pods.get(key) {
             return Some(workload.v4());
         }
-        let host = pod.host.as_deref()?;
-        self.cluster.vms.iter().find(|vm| vm.name == host).map(|vm| vm.eth1.v4())
+        self.cluster.vms.iter().find(|vm| is_vm(pod, vm)).map(|vm| vm.eth1.v4())
     }
 
     fn listed(
@@ -281,6 +281,29 @@ fn warn_about_names(
             "connections to it will be refused",
         );
     }
+}
+
+/// Whether a control-plane VM stands for a pod: the pod is on the network of its host, which is that VM.
+pub(crate) fn is_vm(pod: &Pod, vm: &Vm) -> bool {
+    pod.host_network && !pod.terminal && pod.host.as_deref() == Some(vm.name.as_str())
+}
+
+/// The host names below a headless Service, with their addresses: of the StatefulSet's pods among its backends,
+/// whose names stay theirs.
+pub(crate) fn headless_hosts<'a>(
+    backends: &Backends<'a>,
+    service: &Service,
+) -> Vec<(&'a str, Addr)> {
+    let Some(selector) = service.pod_selector() else { return Vec::new() };
+    let counted = headless_addresses(backends, service);
+    let stateful = backends.cluster.pods.iter().filter(|(key, (pod, _))| {
+        let owned = pod.owner.as_ref().is_some_and(|o| o.kind == "StatefulSet");
+        owned && key.namespace == service.meta.namespace && selector.matches(&pod.meta.labels)
+    });
+    stateful
+        .map(|(key, (_, workload))| (key.name.as_str(), workload.v4()))
+        .filter(|(_, address)| counted.contains(address))
+        .collect()
 }
 
 /// The addresses DNS gives for a headless Service: its ready backends', whatever their ports.

@@ -187,7 +187,8 @@ pub(crate) fn allocate(
 /// The namespaces that get blocks: all but those of the system that have no pods.
 fn claims<'a>(definitions: &'a Definitions, object: &SupervisorCluster) -> Vec<Claim<'a>> {
     let mut pods: BTreeMap<&str, Vec<(&ObjectName, &Pod)>> = BTreeMap::new();
-    for (key, pod) in definitions.pods.iter().filter(|(_, p)| !p.host_network) {
+    let with_address = |pod: &Pod| !pod.host_network && !pod.terminal;
+    for (key, pod) in definitions.pods.iter().filter(|(_, p)| with_address(p)) {
         pods.entry(&key.namespace).or_default().push((key, pod));
     }
     definitions

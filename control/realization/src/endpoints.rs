@@ -1,37 +1,29 @@
 //! Emulated hosts: one for every pod, control-plane VM and external host.
 //!
 //! A pod listens on its container ports and on the numbers that Services send to it (`containerPort` is only
-//! information in Kubernetes, and a lab whose Service has a backend that refuses helps nobody). A control-plane
-//! VM has the policy routing of the article (F16).
+//! information in Kubernetes, and a lab whose Service has a backend that refuses helps nobody). Whatever a port's
+//! name or number, it answers who speaks HTTP in HTTP and echoes the rest; only 53 is DNS. A control-plane VM has
+//! the policy routing of the article (F16), and is the host of the pods that are on its network.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use definitions::model::{ClusterIp, Definitions, ExternalHost, ObjectName, Protocol};
+use definitions::model::{
+    ClusterIp, Definitions, ExternalHost, ObjectName, Pod, Protocol, ServiceType,
+};
 use definitions::own::{HostService, HostServiceKind, HostServiceProtocol, RouteTarget};
 use engine::network::PortId;
 use hosts::{
-    HostConfig, InterfaceConfig, PolicyRouting, Prefix, Route, Rule, ServiceConfig, ServiceKind,
-    ServiceProtocol, Zone,
+    HostConfig, HostSpec, InterfaceConfig, PolicyRouting, Prefix, Route, Rule, ServiceConfig,
+    ServiceKind, ServiceProtocol, Zone,
 };
 use packet::{Addr, Mac};
 
 use crate::addressing::{Addressing, Cluster, Vm, Workload};
-use crate::balancer::{Backends, headless_addresses};
+use crate::balancer::{Backends, headless_addresses, headless_hosts, is_vm};
 use crate::fault::{Messages, Subject};
 use crate::topology::{Topology, network_mtu};
-
-/// An emulated host and where its interfaces are plugged in.
-#[derive(Clone, Debug)]
-pub struct HostSpec {
-    /// `pod/NS/NAME`, `vm/NAME` or `host/NAME`.
-    pub name: String,
-    /// What it is.
-    pub config: HostConfig,
-    /// The port of each interface, in the order of `config.interfaces`.
-    pub ports: Vec<PortId>,
-}
 
 /// The routing table that the article's control-plane VMs use for `eth1`.
 const TABLE_WORKLOAD: u32 = 200;
@@ -41,6 +33,8 @@ const CLUSTER_DOMAIN: &str = "cluster.local";
 const DNS_NDOTS: usize = 5;
 /// Seconds that a cluster name may be remembered (CoreDNS' default).
 const DNS_TTL: u32 = 5;
+/// The port of name servers.
+const DNS_PORT: u16 = 53;
 /// Ports of the API server and of the download of the CLI tools (F8).
 const API_PORTS: [u16; 2] = [6443, 443];
 
@@ -71,21 +65,11 @@ pub(crate) fn build(
                 config.search = search_list(&key.namespace);
                 config.ndots = DNS_NDOTS;
             }
-            let mut ports: BTreeMap<(ServiceProtocol, u16), bool> = BTreeMap::new();
-            for port in &pod.ports {
-                if let Some(protocol) = transport(port.protocol) {
-                    let http = port.name.as_deref().is_some_and(|n| n.starts_with("http"));
-                    *ports.entry((protocol, port.port)).or_default() |= http;
-                }
-            }
-            for (protocol, number) in listening.get(&workload.v4()).into_iter().flatten() {
-                ports.entry((*protocol, *number)).or_default();
-            }
+            let mut ports: BTreeSet<(ServiceProtocol, u16)> = container_ports(pod).collect();
+            ports.extend(listening.get(&workload.v4()).into_iter().flatten());
             let identity = format!("pod {key}");
-            let kind = |((protocol, number), http): (&(ServiceProtocol, u16), &bool)| {
-                service(*protocol, *number, *http || matches!(number, 80 | 8080), &identity, &names)
-            };
-            config.services = ports.iter().map(kind).collect();
+            config.services =
+                ports.iter().map(|(t, p)| service(*t, *p, &identity, &names)).collect();
             hosts.push(config);
         }
     }
@@ -102,11 +86,7 @@ pub(crate) fn build(
                     .or_else(|| topology.index.ports.get(&own));
                 found.copied().unwrap_or(PortId(u32::MAX))
             };
-            HostSpec {
-                name: config.name.clone(),
-                ports: config.interfaces.iter().map(port).collect(),
-                config,
-            }
+            HostSpec { ports: config.interfaces.iter().map(port).collect(), config }
         })
         .collect()
 }
@@ -119,18 +99,22 @@ fn transport(protocol: Protocol) -> Option<ServiceProtocol> {
     }
 }
 
-/// What answers at a port: DNS at 53, HTTP where it is meant, else an echo.
+/// The ports that a pod's containers say they listen on.
+fn container_ports(pod: &Pod) -> impl Iterator<Item = (ServiceProtocol, u16)> + '_ {
+    pod.ports.iter().filter_map(|p| Some((transport(p.protocol)?, p.port)))
+}
+
+/// What answers at a port: DNS at 53, else HTTP and an echo.
 fn service(
     protocol: ServiceProtocol,
     port: u16,
-    http: bool,
     identity: &str,
     names: &Arc<Zone>,
 ) -> ServiceConfig {
     let kind = match protocol {
-        _ if port == 53 => ServiceKind::Dns(names.clone()),
-        ServiceProtocol::Tcp if http => ServiceKind::Http { identity: identity.to_owned() },
-        ServiceProtocol::Tcp | ServiceProtocol::Udp => ServiceKind::Echo,
+        _ if port == DNS_PORT => ServiceKind::Dns(names.clone()),
+        ServiceProtocol::Tcp => ServiceKind::Talk { identity: identity.to_owned() },
+        ServiceProtocol::Udp => ServiceKind::Echo,
     };
     ServiceConfig { protocol, port, kind }
 }
@@ -158,14 +142,22 @@ fn search_list(namespace: &str) -> Vec<String> {
     vec![format!("{namespace}.{services}"), services, CLUSTER_DOMAIN.to_owned()]
 }
 
-/// `SERVICE.NAMESPACE.svc.cluster.local`: the ClusterIP, or the backends of a headless Service. What is
-/// not the cluster's goes to the workload DNS servers, as the article says of CoreDNS.
+/// `SERVICE.NAMESPACE.svc.cluster.local`: the ClusterIP, the backends of a headless Service, or what an
+/// ExternalName Service stands for. A StatefulSet's pods have names of their own below that of their headless
+/// Service. What is not the cluster's goes to the workload DNS servers, as the article says of CoreDNS.
 fn zone(definitions: &Definitions, cluster: &Cluster<'_>, backends: &Backends<'_>) -> Zone {
     let mut zone = Zone::new(DNS_TTL);
     for (key, service) in &definitions.services {
         let name = format!("{}.{}.svc.{CLUSTER_DOMAIN}", key.name, key.namespace);
-        if service.cluster_ip == ClusterIp::Headless {
+        // The field means nothing to the other types.
+        let target = service.external_name.as_ref();
+        if let Some(target) = target.filter(|_| service.kind == ServiceType::ExternalName) {
+            zone.alias(&name, target);
+        } else if service.cluster_ip == ClusterIp::Headless {
             headless_addresses(backends, service).into_iter().for_each(|a| zone.add(&name, a));
+            for (host, address) in headless_hosts(backends, service) {
+                zone.add(&format!("{host}.{name}"), address);
+            }
         } else if let Some(address) = cluster.cluster_ips.get(key) {
             zone.add(&name, *address);
         }
@@ -228,10 +220,11 @@ fn control_plane(
     for address in [vm.eth1.v4(), vm.eth0.into()] {
         ports.extend(listening.get(&address).into_iter().flatten());
     }
+    for pod in definitions.pods.values().filter(|p| is_vm(p, vm)) {
+        ports.extend(container_ports(pod));
+    }
     let identity = format!("vm {}", vm.name);
-    let http = |port: u16| API_PORTS.contains(&port) || matches!(port, 80 | 8080);
-    config.services =
-        ports.iter().map(|(t, p)| service(*t, *p, http(*p), &identity, names)).collect();
+    config.services = ports.iter().map(|(t, p)| service(*t, *p, &identity, names)).collect();
     config
 }
 
@@ -344,14 +337,11 @@ fn external(
     }
     let identity = format!("host {name}");
     config.services = if spec.services.is_empty() {
+        let talk = ServiceKind::Talk { identity };
         vec![
-            ServiceConfig { protocol: ServiceProtocol::Tcp, port: 7, kind: ServiceKind::Echo },
+            ServiceConfig { protocol: ServiceProtocol::Tcp, port: 7, kind: talk.clone() },
             ServiceConfig { protocol: ServiceProtocol::Udp, port: 7, kind: ServiceKind::Echo },
-            ServiceConfig {
-                protocol: ServiceProtocol::Tcp,
-                port: 80,
-                kind: ServiceKind::Http { identity },
-            },
+            ServiceConfig { protocol: ServiceProtocol::Tcp, port: 80, kind: talk },
         ]
     } else {
         spec.services.iter().map(|s| host_service(s, &identity)).collect()

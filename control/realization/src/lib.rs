@@ -32,7 +32,7 @@ mod unmatched;
 mod tests;
 
 pub use allocations::{Allocations, AllocationsError};
-pub use endpoints::HostSpec;
+pub use hosts::HostSpec;
 pub use logical::Logical;
 pub use names::Names;
 
@@ -66,7 +66,7 @@ pub struct Realized {
     pub network: Network,
     /// Everything that was given out, to be kept for the next realization.
     pub allocations: Allocations,
-    /// The emulated hosts, sorted by name.
+    /// The emulated hosts, sorted by name: `pod/NS/NAME`, `vm/NAME` or `host/NAME`.
     pub hosts: Vec<HostSpec>,
     /// Worth knowing.
     pub notices: Vec<Diagnostic>,
@@ -169,9 +169,8 @@ fn notice_unplaced(
     cluster: &addressing::Cluster<'_>,
     messages: &mut Messages,
 ) {
-    for pod in definitions.pods.values().filter(|p| p.host_network) {
-        let on_vm = pod.host.as_ref().is_some_and(|h| cluster.vms.iter().any(|vm| vm.name == *h));
-        if !on_vm {
+    for pod in definitions.pods.values().filter(|p| p.host_network && !p.terminal) {
+        if !cluster.vms.iter().any(|vm| balancer::is_vm(pod, vm)) {
             let message = "hostNetwork: it has no address of its own and is not emulated";
             let help =
                 "place it on a control-plane VM (nodeName: cp-1) to have that VM stand for it";

@@ -73,6 +73,8 @@ pub struct SegmentRow {
     pub networks: Vec<String>,
     /// The gateways' addresses.
     pub gateways: Vec<String>,
+    /// The gateways' MACs, without repetition.
+    pub gateway_macs: Vec<String>,
     /// VLAN.
     pub vlan: Option<u16>,
     /// Attached ports.
@@ -97,6 +99,7 @@ impl Row for SegmentRow {
         col("GATEWAY"),
         col("VLAN"),
         col("PORTS"),
+        wide("GATEWAY-MAC"),
         wide("ORIGIN"),
     ];
     fn cells(&self) -> Vec<String> {
@@ -107,6 +110,7 @@ impl Row for SegmentRow {
             or_dash(Some(&join(&self.gateways))),
             self.vlan.map_or_else(|| "-".to_owned(), |v| v.to_string()),
             self.ports.to_string(),
+            or_dash(Some(&join(&self.gateway_macs))),
             self.origin.clone(),
         ]
     }
@@ -341,6 +345,8 @@ pub struct NatRow {
     pub translation: String,
     /// Name.
     pub name: String,
+    /// The namespace whose flows alone it is for.
+    pub namespace: Option<String>,
 }
 
 impl Row for NatRow {
@@ -365,6 +371,9 @@ impl Row for NatRow {
             self.router.clone(),
             self.name.clone(),
         ]
+    }
+    fn namespace(&self) -> Option<&str> {
+        self.namespace.as_deref()
     }
 }
 
@@ -449,6 +458,8 @@ pub struct RouteRow {
     pub distance: u8,
     /// `via ADDRESS dev INTERFACE`, `blackhole` or `unreachable`.
     pub next_hops: Vec<String>,
+    /// The namespace whose segment, egress address or Service's address outside the destinations are.
+    pub namespace: Option<String>,
 }
 
 impl Row for RouteRow {
@@ -462,6 +473,9 @@ impl Row for RouteRow {
             self.distance.to_string(),
             self.next_hops.join(", "),
         ]
+    }
+    fn namespace(&self) -> Option<&str> {
+        self.namespace.as_deref()
     }
 }
 

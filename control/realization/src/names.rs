@@ -164,6 +164,20 @@ impl Names {
         find(&self.cluster_ips, "Service with a ClusterIP", service, service.to_string())
     }
 
+    /// The address at which a sender finds a Service: from outside the one it has there, if it has one, else the
+    /// ClusterIP.
+    ///
+    /// # Errors
+    /// There is no such Service, or it has neither.
+    pub fn service_from(
+        &self,
+        from_outside: bool,
+        service: &ObjectName,
+    ) -> Result<Addr, NameError> {
+        let outside = self.vips.get(service).filter(|_| from_outside).copied();
+        outside.map_or_else(|| self.cluster_ip(service), Ok)
+    }
+
     /// The interface at a port, by its full name or that of its host.
     ///
     /// # Errors

@@ -23,6 +23,14 @@ const SNAT: u32 = 1000;
 /// Priority of SNAT rules for every source.
 const SNAT_ANY: u32 = 2000;
 
+/// What the name of a namespace's own rule begins with; no other rule's does.
+const NAMESPACE_RULE: &str = "snat-namespace-";
+
+/// The namespace whose own rule this is.
+pub(crate) fn namespace_of(rule: &NatRule) -> Option<&str> {
+    rule.name.strip_prefix(NAMESPACE_RULE)
+}
+
 /// The table, with numbers kept by the rules' names.
 pub(crate) fn table(
     cluster: &Cluster<'_>,
@@ -55,7 +63,7 @@ pub(crate) fn table(
         if !source.is_empty() {
             rules.push(NatRule {
                 id: 0,
-                name: format!("snat-namespace-{namespace}"),
+                name: format!("{NAMESPACE_RULE}{namespace}"),
                 priority: SNAT,
                 source: Some(source),
                 destination: None,

@@ -1,20 +1,21 @@
 //! Fills the tables of [`Logical`] from what was realized.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use definitions::model::{Definitions, ServiceType};
 use engine::network::{
-    NatAction, Network, PoolSnat, Prefix, Route, RouteTarget, Router, VirtualServer,
+    Interface, NatAction, Network, PoolSnat, Prefix, Route, RouteTarget, Router, VirtualServer,
 };
+use hosts::HostSpec;
 use packet::{Addr, Mac, protocol};
 
-use crate::addressing::{Addressing, CONTROL_PLANE, Cluster};
+use crate::addressing::{Addressing, CONTROL_PLANE, Cluster, SYSTEM, prefix4};
 use crate::balancer::Balancers;
-use crate::endpoints::HostSpec;
 use crate::logical::{
     FirewallRow, HostRow, Logical, NatRow, PodRow, PortRow, RouteRow, SegmentRow, ServiceRow,
     VirtualServerRow,
 };
+use crate::nat;
 use crate::topology::external_segment;
 
 /// What tables are made from.
@@ -53,11 +54,15 @@ impl Tables<'_> {
     fn segments(&self) -> Vec<SegmentRow> {
         let row = |name: &str| {
             let found = self.network.segments.iter().find(|s| s.name == name);
-            let gateways =
-                found.iter().flat_map(|s| &s.gateways).filter_map(|(router, interface)| {
+            let gateways: Vec<&Interface> = found
+                .iter()
+                .flat_map(|s| &s.gateways)
+                .filter_map(|(router, interface)| {
                     self.network.router(*router)?.interface(*interface)
-                });
-            let addresses = gateways.flat_map(|i| &i.addresses).map(|(a, _)| a);
+                })
+                .collect();
+            let macs: BTreeSet<Mac> = gateways.iter().map(|i| i.mac).collect();
+            let addresses = gateways.iter().flat_map(|i| &i.addresses).map(|(a, _)| a);
             SegmentRow {
                 name: name.to_owned(),
                 kind: "overlay",
@@ -67,6 +72,7 @@ impl Tables<'_> {
                     .filter(|a| !a.is_link_local())
                     .map(ToString::to_string)
                     .collect(),
+                gateway_macs: macs.iter().map(ToString::to_string).collect(),
                 vlan: found.and_then(|s| s.vlan),
                 ports: found.map_or(0, |s| s.ports.len()),
                 origin: String::new(),
@@ -129,12 +135,12 @@ impl Tables<'_> {
 
     fn hosts(&self) -> Vec<HostRow> {
         let mut rows = self.hypervisors();
-        for host in self.hosts.iter().filter(|h| !h.name.starts_with("pod/")) {
+        for host in self.hosts.iter().filter(|h| !h.config.name.starts_with("pod/")) {
             for (interface, port) in host.config.interfaces.iter().zip(&host.ports) {
                 let segment =
                     self.network.port(*port).and_then(|p| self.network.segment(p.segment));
                 rows.push(HostRow {
-                    name: host.name.clone(),
+                    name: host.config.name.clone(),
                     interface: Some(interface.name.clone()),
                     segment: segment.map(|s| s.name.clone()),
                     addresses: interface
@@ -257,9 +263,29 @@ impl Tables<'_> {
                     NatAction::NoSnat => any(),
                 },
                 name: rule.name.clone(),
+                namespace: nat::namespace_of(rule).map(str::to_owned),
             }));
         }
         rows
+    }
+
+    /// The namespace whose segment, egress address or Service's address outside a prefix is.
+    fn prefix_owners(&self) -> BTreeMap<Prefix, String> {
+        let mut owners = BTreeMap::new();
+        let Some(cluster) = self.cluster() else { return owners };
+        for block in cluster.blocks.iter().filter(|b| b.owner != CONTROL_PLANE) {
+            let v6 = block.v6.map(|n| Prefix::new(n.network().into(), n.prefix_len()));
+            for prefix in std::iter::once(prefix4(block.net)).chain(v6) {
+                owners.insert(prefix, block.owner.clone());
+            }
+        }
+        for (namespace, address) in cluster.snat.iter().filter(|(n, _)| *n != SYSTEM) {
+            owners.insert(Prefix::host(*address), namespace.clone());
+        }
+        for (service, address) in &cluster.vips {
+            owners.insert(Prefix::host(*address), service.namespace.clone());
+        }
+        owners
     }
 
     fn firewall(&self) -> Vec<FirewallRow> {
@@ -296,6 +322,7 @@ impl Tables<'_> {
     fn routes(&self) -> Vec<RouteRow> {
         let mut routers: Vec<&Router> = self.network.routers.iter().collect();
         routers.sort_by(|a, b| a.name.cmp(&b.name));
+        let owners = self.prefix_owners();
         let mut rows = Vec::new();
         for router in routers {
             rows.extend(router.fib.routes().into_iter().map(|route| RouteRow {
@@ -304,6 +331,7 @@ impl Tables<'_> {
                 source: route.source.to_string(),
                 distance: route.distance,
                 next_hops: next_hops(router, route),
+                namespace: owners.get(&route.prefix).cloned(),
             }));
         }
         rows

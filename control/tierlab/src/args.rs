@@ -7,9 +7,10 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 /// Lets `-f` take several paths and still be followed by other arguments: `-f A B pod/x/a` becomes
-/// `-f A -f B pod/x/a`, because the first value is always a path and a further one is if it exists.
+/// `-f A -f B pod/x/a`, because the first value is always a path and a further one is if it exists. One that does
+/// not exist but can be nothing else is taken for a path too, so that it is missed by its name.
 pub fn expand(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
-    let mut out = Vec::new();
+    let mut out: Vec<OsString> = Vec::new();
     let mut after_file = 0;
     for arg in args {
         let text = arg.to_string_lossy();
@@ -20,7 +21,11 @@ pub fn expand(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
         } else if after_file == 1 {
             after_file = 2;
         } else if after_file == 2 {
-            if text == "-" || Path::new(&arg).exists() {
+            let command = out.get(1).map(|command| command.to_string_lossy());
+            if text == "-"
+                || Path::new(&arg).exists()
+                || is_only_a_path(command.as_deref().unwrap_or_default(), &text)
+            {
                 out.push("-f".into());
             } else {
                 after_file = 0;
@@ -29,6 +34,19 @@ pub fn expand(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
         out.push(arg);
     }
     out
+}
+
+/// Whether an argument of `command` that is no file can only have been meant as one.
+fn is_only_a_path(command: &str, text: &str) -> bool {
+    let definition = [".yaml", ".yml", ".json"].iter().any(|end| text.ends_with(end));
+    let lab_name = ["pod/", "svc/", "host/", "vm/"].iter().any(|kind| text.starts_with(kind));
+    match command {
+        // Its paths without -f are files as well.
+        "test" => false,
+        // A URL may be without its scheme.
+        "curl" => ["/", "./", "../"].iter().any(|start| text.starts_with(start)),
+        _ => definition || text.contains('/') && !lab_name,
+    }
 }
 
 /// A network data-plane emulator: the NSX-T network under a vSphere Supervisor Cluster, with real
@@ -102,7 +120,7 @@ pub enum TestFormat {
     /// One line a test, failures at length.
     #[default]
     Human,
-    /// An array of results.
+    /// An object: the counts and an array of results.
     Json,
     /// Test Anything Protocol.
     Tap,
@@ -231,7 +249,8 @@ pub enum Brief {
 pub struct Curl {
     /// Who asks: pod/NS/NAME, host/NAME or vm/NAME
     pub from: String,
-    /// http://ADDRESS-OR-NAME[:PORT][/PATH]; names are resolved by the asker's name server
+    /// http://ADDRESS-OR-NAME[:PORT][/PATH], names resolved by the asker's name server; or
+    /// svc/NS/NAME[:PORT][/PATH], pod/..., host/... or vm/...
     pub url: String,
     /// The lab.
     #[command(flatten)]
@@ -287,13 +306,13 @@ pub struct Matrix {
     #[arg(short, long, value_name = "NS")]
     pub namespace: Option<String>,
     /// Ports to probe, for instance tcp/80,udp/53
-    #[arg(long, value_name = "PROTO/PORT,...", value_delimiter = ',', required = true)]
+    #[arg(long, value_name = "PROTO/PORT,...", num_args = 1.., value_delimiter = ',', required = true)]
     pub ports: Vec<String>,
     /// Services as destinations too
     #[arg(long)]
     pub services: bool,
     /// Outside clients: external hosts by name or address
-    #[arg(long, value_name = "HOST,...", value_delimiter = ',')]
+    #[arg(long, value_name = "HOST,...", num_args = 1.., value_delimiter = ',')]
     pub ext: Vec<String>,
     /// Compare with this CSV; exit 1 and list the rows that differ
     #[arg(long, value_name = "FILE")]
@@ -310,10 +329,10 @@ pub struct Replay {
     #[command(flatten)]
     pub lab: Lab,
     /// Frames that enter at a port
-    #[arg(long = "in", value_name = "PORT=FILE.pcap", required = true)]
+    #[arg(long = "in", value_name = "PORT=FILE.pcap", num_args = 1.., required = true)]
     pub inputs: Vec<String>,
     /// Further ports whose output is written
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, value_name = "PORT,...", num_args = 1.., value_delimiter = ',')]
     pub tap: Vec<String>,
     /// Directory that gets PORT.pcap for every port named
     #[arg(long, value_name = "DIR")]
@@ -325,6 +344,7 @@ pub struct Replay {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
     use super::*;
 
     fn expanded(args: &[&str]) -> Vec<String> {
@@ -344,6 +364,50 @@ mod tests {
             expanded(&["tierlab", "get", "pods", "-n", "x", "-f", "a", "-o", "json"]),
             ["tierlab", "get", "pods", "-n", "x", "-f", "a", "-o", "json"]
         );
+    }
+
+    #[test]
+    fn a_missing_file_is_no_other_argument() {
+        for path in ["b.yaml", "b.yml", "dir/b", "./b", "/no/such", "b.json"] {
+            assert_eq!(
+                expanded(&["tierlab", "get", "-f", "missing.yaml", path, "pods"]),
+                ["tierlab", "get", "-f", "missing.yaml", "-f", path, "pods"]
+            );
+        }
+        for other in ["pod/x/a", "svc/x/a:80", "host/h:eth0", "vm/cp-1", "10.0.0.1", "pods"] {
+            assert_eq!(
+                expanded(&["tierlab", "trace", "-f", "missing.yaml", other]),
+                ["tierlab", "trace", "-f", "missing.yaml", other]
+            );
+        }
+        for url in ["http://a/b.json", "10.0.0.1/b.yaml", "web.shop/x"] {
+            assert_eq!(
+                expanded(&["tierlab", "curl", "-f", "missing.yaml", url]),
+                ["tierlab", "curl", "-f", "missing.yaml", url]
+            );
+        }
+    }
+
+    #[test]
+    fn lists_are_taken_in_every_form() {
+        for line in [
+            "replay -f l --in a=1 b=2 --tap p q --out d",
+            "replay -f l --in a=1 --in b=2 --tap p,q --out d",
+            "replay -f l --tap p --in a=1 b=2 --tap q --out d",
+        ] {
+            let args = ["tierlab"].into_iter().chain(line.split(' '));
+            let Command::Replay(replay) = Cli::try_parse_from(args).unwrap().command else {
+                panic!("{line}")
+            };
+            assert_eq!(replay.inputs, ["a=1", "b=2"], "{line}");
+            assert_eq!(replay.tap, ["p", "q"], "{line}");
+        }
+        let line = "tierlab matrix -f l --ports tcp/80 udp/53,tcp/443 --ext a b";
+        let Command::Matrix(matrix) = Cli::try_parse_from(line.split(' ')).unwrap().command else {
+            panic!("{line}")
+        };
+        assert_eq!(matrix.ports, ["tcp/80", "udp/53", "tcp/443"]);
+        assert_eq!(matrix.ext, ["a", "b"]);
     }
 
     #[test]

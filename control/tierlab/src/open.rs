@@ -3,12 +3,13 @@
 use crate::args;
 use crate::exit::Error;
 use crate::output::printable;
+use definitions::model::ObjectName;
 use definitions::{Definitions, Diagnostic, Input};
 use engine::network::PortId;
-use hosts::{HostSpec, Lab};
+use hosts::Lab;
 use packet::Addr;
 use realization::names::{Place, Target};
-use realization::{Allocations, Realized};
+use realization::{Allocations, AllocationsError, Realized};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -47,7 +48,21 @@ pub fn allocations(state: &Path) -> Result<Allocations, Error> {
     if !path.exists() {
         return Ok(Allocations::default());
     }
-    Allocations::load(&path).map_err(|e| Error::input(e.to_string()))
+    Allocations::load(&path).map_err(|e| Error::input(unreadable(&e)))
+}
+
+/// What is told of a file of allocations that cannot be read: its line, not what its parser wanted there.
+fn unreadable(error: &AllocationsError) -> String {
+    if let AllocationsError::Format { path, message } = error
+        && let Some((_, after)) = message.lines().next().and_then(|first| first.split_once("line "))
+        && let Some(line) = after.split(' ').next().filter(|line| line.parse::<u32>().is_ok())
+    {
+        return format!(
+            "{}:{line}: not as 'tierlab up' writes its allocations; remove the file to allocate afresh",
+            path.display()
+        );
+    }
+    error.to_string()
 }
 
 /// Loads and realizes; notices go to standard error.
@@ -76,12 +91,7 @@ pub fn lab_with_cache(realized: &Realized, cache: bool) -> Lab {
     let mut network = realized.network.clone();
     network.seed = SEED;
     network.epoch = 1;
-    let specs = realized
-        .hosts
-        .iter()
-        .map(|h| HostSpec { config: h.config.clone(), ports: h.ports.clone() })
-        .collect();
-    Lab::with_cache(Arc::new(network), specs, cache)
+    Lab::with_cache(Arc::new(network), realized.hosts.clone(), cache)
 }
 
 /// An endpoint that a command starts from.
@@ -123,8 +133,69 @@ fn place_of(realized: &Realized, address: Addr) -> Option<Place> {
         .map(|(_, place)| place.clone())
 }
 
-/// The address that `to` means: an endpoint's, a Service's ClusterIP, or itself.
+/// The address that `to` means inside the cluster: an endpoint's, a Service's ClusterIP, or itself.
 pub fn address(realized: &Realized, to: &str) -> Result<Addr, Error> {
     let target = realized.names.target(to).map_err(|e| Error::input(e.to_string()))?;
     target.address().ok_or_else(|| Error::input(format!("'{to}' has no address")))
+}
+
+/// As [`address`], but to an external host a Service is its VIP if it has one: its ClusterIP exists only inside.
+pub fn address_seen_by(realized: &Realized, from: &Origin, to: &str) -> Result<Addr, Error> {
+    let outside = realized
+        .names
+        .ports()
+        .any(|(name, place)| place.port == from.port && name.starts_with("host/"));
+    match to.strip_prefix("svc/").and_then(|service| service.split_once('/')) {
+        Some((namespace, name)) => realized
+            .names
+            .service_from(outside, &ObjectName::new(namespace, name))
+            .map_err(|e| Error::input(e.to_string())),
+        None => address(realized, to),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn a_service_is_its_vip_to_an_external_host() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../topologies/supervisor");
+        let opened = realize(&[Input::Path(path.into())], &Allocations::default()).unwrap();
+        let lab = lab(&opened.realized);
+        let names = &opened.realized.names;
+        let seen = |from: &str, service: &ObjectName| {
+            let from = origin(&opened.realized, &lab, from).unwrap();
+            address_seen_by(&opened.realized, &from, &format!("svc/{service}"))
+        };
+        let (mut with, mut without) = (0, 0);
+        for service in opened.definitions.services.keys() {
+            let Ok(inside) = names.cluster_ip(service) else { continue };
+            let outside = names.vip(service).unwrap_or(inside);
+            *(if outside == inside { &mut without } else { &mut with }) += 1;
+            assert_eq!(seen("host/client", service).unwrap(), outside, "{service}");
+            assert_eq!(seen("pod/banking/teller", service).unwrap(), inside, "{service}");
+            assert_eq!(seen("vm/cp-1", service).unwrap(), inside, "{service}");
+        }
+        assert!(with > 0 && without > 0);
+        assert!(seen("host/client", &ObjectName::new("shop", "missing")).is_err());
+    }
+
+    #[test]
+    fn faults_of_kept_allocations_are_told_in_our_words() {
+        let dir = tempfile::tempdir().unwrap();
+        for (text, line) in [
+            ("version: 1\npods: [a\n", ":2: "),
+            ("version: 1\nfoo: 3\n", ":2: "),
+            ("version: 1\npods:\n  a/b: 1.2\n", ":3: "),
+            ("version: 9\n", ": not a file of allocations: version 9"),
+        ] {
+            std::fs::write(dir.path().join(ALLOCATIONS), text).unwrap();
+            let message = allocations(dir.path()).unwrap_err().message;
+            assert!(message.contains(&format!("{ALLOCATIONS}{line}")), "{message}");
+            assert!(message.ends_with("to allocate afresh"), "{message}");
+            assert_eq!(message.lines().count(), 1, "{message}");
+        }
+    }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use packet::{Addr, Mac};
 
 use crate::routing::PolicyRouting;
-use crate::services::dns::Zone;
+use crate::services::zone::Zone;
 
 /// Everything about a host that does not change by itself.
 #[derive(Clone, Debug, PartialEq)]
@@ -143,6 +143,12 @@ pub enum ServiceKind {
     /// is closed).
     Http {
         /// Who it says it is, e.g. `pod banking/web`.
+        identity: String,
+    },
+    /// What the client begins decides: an HTTP request is answered as by [`ServiceKind::Http`], anything
+    /// else as by [`ServiceKind::Echo`]. Over UDP an echo.
+    Talk {
+        /// Who it says it is over HTTP.
         identity: String,
     },
     /// An authoritative name server (RFC 1035), which may pass other questions on.

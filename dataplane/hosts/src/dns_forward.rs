@@ -5,9 +5,11 @@
 //! clients cannot be mixed up (RFC 5452). The servers are asked one after the other; when the last has
 //! not answered, nobody is told: the client's own time-out does (RFC 1035, 4.2.1 leaves retransmission
 //! to it). An ICMP error ends nothing, because anybody on the way could send one (RFC 1122, 4.1.3.3).
+//! For an alias the servers are asked for what it stands for, and the client is told both.
 //!
-//! Bounds: [`MAX_FORWARDED`] questions at a time; a further one is refused.
+//! Bounds: [`MAX_FORWARDED`] questions at a time; a further one is refused, or answered with its alias alone.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use packet::{Addr, Time};
@@ -17,9 +19,10 @@ use crate::host::{Arrival, Host, HostDrop, Output};
 use crate::operation::{Operation, OperationId};
 use crate::services::dns;
 use crate::services::http::Endpoint;
+use crate::services::zone::Zone;
 use crate::wire;
 
-/// Questions under way to other servers; what is asked beyond them is answered "refused".
+/// Questions under way to other servers; what is asked beyond them is refused, an alias answered alone.
 pub const MAX_FORWARDED: usize = 256;
 /// How long a server has to answer (CoreDNS' read time-out) before the next one is asked.
 pub const UPSTREAM_TIMEOUT: Duration = Duration::from_secs(2);
@@ -38,6 +41,8 @@ pub(crate) struct Forwarded {
     client_id: u16,
     /// The question as it goes to the servers.
     message: Vec<u8>,
+    /// Where it is another one than the client's: the client's, and the zone that has the alias.
+    alias: Option<(Vec<u8>, Arc<Zone>)>,
     /// Own and remote end of the datagram under way.
     asked: Option<(Endpoint, Endpoint)>,
     /// Servers not asked yet, the next one last.
@@ -45,16 +50,21 @@ pub(crate) struct Forwarded {
 }
 
 impl Host {
-    /// Passes a client's question on to these servers; `false` if there is no room for it.
+    /// Passes a client's question on to the servers that have the answer; `false` if the zone has it, or if
+    /// there is no room for another question.
     pub(crate) fn forward_query(
         &mut self,
         arrival: &Arrival<'_>,
         (service, client): (Endpoint, Endpoint),
         query: &[u8],
-        upstreams: &[Addr],
+        zone: &Arc<Zone>,
         now: Time,
         out: &mut Output,
     ) -> bool {
+        // Most questions are for the zone, and take no number.
+        if dns::pass_on(zone, query, 0).is_none() {
+            return false;
+        }
         let under_way =
             self.operations.values().filter(|o| matches!(o, Operation::Forwarded(_))).count();
         if under_way >= MAX_FORWARDED || self.admit_operation().is_err() {
@@ -62,8 +72,8 @@ impl Host {
         }
         let id = self.new_operation();
         // Not a secret here: an answer must also match both ends.
-        let (Some(client_id), Some(message)) =
-            (dns::id_of(query), dns::with_id(query, id.0 as u16))
+        let (Some(client_id), Some(passed)) =
+            (dns::id_of(query), dns::pass_on(zone, query, id.0 as u16))
         else {
             return false;
         };
@@ -72,9 +82,10 @@ impl Host {
             client,
             bound: arrival.link_scope(),
             client_id,
-            message,
+            message: passed.message,
+            alias: passed.aliased.then(|| (query.to_vec(), Arc::clone(zone))),
             asked: None,
-            upstreams: upstreams.iter().rev().copied().collect(),
+            upstreams: passed.upstreams.iter().rev().copied().collect(),
         };
         self.operations.insert(id, Operation::Forwarded(Box::new(forwarded)));
         self.ask_next_upstream(id, now, out);
@@ -142,9 +153,12 @@ impl Host {
         out: &mut Output,
     ) {
         let answer = match self.operations.get(&id) {
-            Some(Operation::Forwarded(f)) if dns::is_response(data, &f.message) => {
-                dns::with_id(data, f.client_id)
-            }
+            Some(Operation::Forwarded(f)) if dns::is_response(data, &f.message) => match &f.alias {
+                Some((query, zone)) => {
+                    dns::respond_aliased(zone, query, data, dns::MAX_UDP_MESSAGE)
+                }
+                None => dns::with_id(data, f.client_id),
+            },
             _ => None,
         };
         let (Some(answer), Some(Operation::Forwarded(forwarded))) =

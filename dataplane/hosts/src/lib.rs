@@ -39,6 +39,7 @@ pub use routing::{
     PolicyRouting, Prefix, Route, RouteDecision, RouteError, RouteKind, RouteOutcome, Rule,
     RuleResult,
 };
-pub use services::dns::{DnsAnswer, RecordType, ResponseCode, Zone};
+pub use services::dns::{DnsAnswer, RecordType, ResponseCode};
 pub use services::exchange::{ReadUntil, TcpEnd};
 pub use services::http::{Endpoint, HttpResponse};
+pub use services::zone::Zone;

@@ -16,6 +16,7 @@ use crate::operation::{Failure, OperationId, TcpReply};
 use crate::services::echo::{Discard, Echo};
 use crate::services::exchange::{Exchange, TcpEnd};
 use crate::services::http::Endpoint;
+use crate::services::talk::Talk;
 use crate::services::{Application, dns, http};
 use crate::tcp::{BUFFER, ConnectionKey, HALF_OPEN_TIMEOUT, IDLE_TIMEOUT};
 
@@ -76,6 +77,7 @@ pub(crate) enum App {
     Echo(Echo),
     Discard(Discard),
     Http(http::Server),
+    Talk(Talk),
     Dns(dns::Server),
     Exchange(Exchange),
 }
@@ -86,6 +88,7 @@ impl App {
             App::Echo(a) => a.step(socket),
             App::Discard(a) => a.step(socket),
             App::Http(a) => a.step(socket),
+            App::Talk(a) => a.step(socket),
             App::Dns(a) => a.step(socket),
             App::Exchange(a) => a.step(socket),
         }

@@ -22,6 +22,7 @@ use crate::operation::{
 use crate::services::echo::{Discard, Echo};
 use crate::services::exchange::{Exchange, ReadUntil, TcpEnd};
 use crate::services::http::Endpoint;
+use crate::services::talk::Talk;
 use crate::services::{dns, http};
 use crate::stack::{App, Connection};
 use crate::timers::Timers;
@@ -88,6 +89,7 @@ impl Host {
             ServiceKind::Http { identity } => {
                 App::Http(http::Server::new(identity, key.local, key.remote))
             }
+            ServiceKind::Talk { identity } => App::Talk(Talk::new(identity, key.local, key.remote)),
             ServiceKind::Dns(zone) => App::Dns(dns::Server::new(zone.clone())),
         })
     }

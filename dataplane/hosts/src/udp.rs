@@ -41,14 +41,12 @@ impl Host {
             return;
         }
         let answer = match self.service(ServiceProtocol::Udp, local.port) {
-            Some(ServiceKind::Echo) => Some(payload.to_vec()),
+            Some(ServiceKind::Echo | ServiceKind::Talk { .. }) => Some(payload.to_vec()),
             Some(ServiceKind::Discard) => return,
             Some(ServiceKind::Dns(zone)) => {
                 let zone = Arc::clone(zone);
-                let upstreams = dns::upstreams(&zone, payload);
                 if remote.port != 0
-                    && !upstreams.is_empty()
-                    && self.forward_query(arrival, (local, remote), payload, upstreams, now, out)
+                    && self.forward_query(arrival, (local, remote), payload, &zone, now, out)
                 {
                     return;
                 }

@@ -483,3 +483,38 @@ fn two_runs_are_the_same_octet_for_octet() {
     };
     assert!(run() == run());
 }
+
+#[test]
+fn a_port_that_talks_answers_http_in_http_and_echoes_the_rest() {
+    let mut b = config("b", 2, "10.0.0.2/24", "");
+    for protocol in [ServiceProtocol::Tcp, ServiceProtocol::Udp] {
+        service(&mut b, protocol, 9100, ServiceKind::Talk { identity: "pod x/y".to_owned() });
+    }
+    let mut net = Net::pair(config("a", 1, "10.0.0.1/24", ""), b);
+    let page = net.complete(0, |h, now, out| {
+        let server = Endpoint { addr: addr("10.0.0.2"), port: 9100 };
+        h.start_http_get(server, "b", "/", TcpOptions::default(), now, out)
+    });
+    let OperationResult::Http(Ok(page)) = page else { panic!("{page:?}") };
+    let body = String::from_utf8(page.response.body).unwrap();
+    let client = page.local;
+    assert_eq!(body, format!("pod x/y on 10.0.0.2 sees client {client}\n"));
+    let mut echoed = |data: &[u8]| {
+        let until = ReadUntil::Octets(data.len());
+        let options = TcpOptions { send: data.to_vec(), until, ..TcpOptions::default() };
+        let reply = tcp(&mut net, "10.0.0.2", 9100, options).unwrap();
+        assert_eq!((reply.data.as_slice(), reply.end), (data, TcpEnd::Complete));
+    };
+    echoed(b"hello there");
+    echoed(b"GETTING / HTTP/1.1\r\n\r\n");
+    echoed(&vec![b'x'; 200_000]);
+    assert_eq!(udp(&mut net, "10.0.0.2", 9100, b"GET / HTTP/1.1").unwrap().data, b"GET / HTTP/1.1");
+    // Who neither speaks on nor goes away is waited for.
+    let options = TcpOptions {
+        send: b"GET".to_vec(),
+        until: ReadUntil::Octets(3),
+        timeout: Duration::from_secs(1),
+        ..TcpOptions::default()
+    };
+    assert_eq!(tcp(&mut net, "10.0.0.2", 9100, options).unwrap().end, TcpEnd::TimedOut);
+}

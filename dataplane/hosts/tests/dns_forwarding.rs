@@ -30,6 +30,9 @@ fn server(last: u8, zone: Zone) -> HostConfig {
 fn lab(first: Option<HostConfig>) -> Net {
     let mut cluster = Zone::new(5);
     cluster.add("web.a.svc.cluster.local", addr("10.96.0.57"));
+    cluster.alias("nsx.a.svc.cluster.local", "nsx.lab.local");
+    cluster.alias("gone.a.svc.cluster.local", "vcenter.lab.local");
+    cluster.alias("shop.a.svc.cluster.local", "web.a.svc.cluster.local");
     cluster.forward("cluster.local", vec![addr("10.0.0.4"), addr("10.0.0.3")]);
     let mut outside = Zone::new(5);
     outside.add("nsx.lab.local", addr("192.168.10.28"));
@@ -82,6 +85,24 @@ fn a_name_outside_is_asked_for_and_one_inside_is_not() {
     let no = answered(&mut net, "db.a.svc.cluster.local", options(5));
     assert_eq!(no, (ResponseCode::NxDomain, vec![]));
     assert_eq!(net.log.len(), before + 4, "two questions, two answers");
+}
+
+#[test]
+fn an_alias_is_answered_with_what_it_stands_for() {
+    let mut net = lab(None);
+    let nsx = answered(&mut net, "nsx.a.svc.cluster.local", options(5));
+    assert_eq!(nsx, (ResponseCode::NoError, vec![addr("192.168.10.28")]));
+    assert_eq!(net.now, Time::from_secs(2), ".4 was asked first");
+    let gone = answered(&mut net, "gone.a.svc.cluster.local", options(5));
+    assert_eq!(gone, (ResponseCode::NxDomain, vec![]), "what .3 says");
+    let before = net.log.len();
+    let shop = answered(&mut net, "shop.a.svc.cluster.local", options(5));
+    assert_eq!(shop, (ResponseCode::NoError, vec![addr("10.96.0.57")]));
+    assert_eq!(net.log.len(), before + 2, "nobody else is asked");
+    // Over TCP nothing is passed on: the alias, and no address.
+    let tcp = DnsOptions { tcp: true, ..options(5) };
+    let alias = answered(&mut net, "nsx.a.svc.cluster.local", tcp);
+    assert_eq!(alias, (ResponseCode::NoError, vec![]));
 }
 
 #[test]

@@ -108,7 +108,7 @@ fn hosts_has_the_hypervisors() {
 
 #[test]
 fn an_empty_lab() {
-    let desk = Desk::with("");
+    let desk = Desk::with("apiVersion: v1\nkind: List\nitems: []\n");
     for kind in KINDS {
         assert_eq!(get(&desk, kind, "json", &["lab.yaml"]), "[]\n", "{kind}");
         let yaml: Value = serde_saphyr::from_str(&get(&desk, kind, "yaml", &["lab.yaml"])).unwrap();

@@ -241,9 +241,14 @@ fn namespaces(definitions: &mut Definitions, report: &mut Report) {
 
 /// Pods are placed on hosts that exist, and no two have the same pinned address.
 ///
-/// An unknown `spec.nodeName` is what a manifest dumped from a real cluster has: it is dropped with a notice.
+/// An unknown `spec.nodeName` is what a manifest dumped from a real cluster has: it is dropped with a notice. Pods
+/// on the host's own network may be on a control-plane VM too.
 fn places(definitions: &mut Definitions, report: &mut Report) {
     let hosts = definitions.supervisor().map(|cluster| cluster.spec.hosts.clone());
+    let vms = definitions
+        .supervisor()
+        .map(|cluster| cluster.spec.control_plane_vms())
+        .unwrap_or_default();
     let mut pinned = BTreeMap::new();
     for pod in definitions.pods.values_mut() {
         let (source, key) = (pod.meta.source.clone(), pod.meta.key());
@@ -260,6 +265,7 @@ fn places(definitions: &mut Definitions, report: &mut Report) {
         };
         if let (Some(host), Some(hosts)) = (&pod.host, &hosts)
             && !hosts.names().contains(host)
+            && !(pod.host_network && vms.contains(host))
         {
             let message = format!("it is placed on host '{host}', which the cluster does not have");
             if pod.meta.annotations.contains_key(annotation::HOST) {

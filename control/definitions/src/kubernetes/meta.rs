@@ -85,7 +85,7 @@ pub(crate) fn digest_meta(
         } else if key.starts_with(annotation::PREFIX) && !pins.contains(&key.as_str()) {
             subject.fault(if annotation::OWN.contains(&key.as_str()) {
                 Fault::at(place, format!("annotation '{key}' is not one of this kind"))
-                    .help("a pod's stand in the workload's template")
+                    .help(owner_of(key))
             } else {
                 Fault {
                     help: suggestion(key, annotation::OWN.into_iter()),
@@ -106,6 +106,20 @@ pub(crate) fn digest_meta(
         annotations,
         source: Source { file: Arc::clone(&subject.file), line: document.line },
     })
+}
+
+/// Where an annotation of ours belongs.
+fn owner_of(key: &str) -> &'static str {
+    let of = |keys: &[&str]| keys.contains(&key);
+    if of(&annotation::POD) {
+        "it belongs to a Pod, or to a workload's template"
+    } else if of(&annotation::NAMESPACE) {
+        "it belongs to a Namespace"
+    } else if of(&annotation::SERVICE) {
+        "it belongs to a Service"
+    } else {
+        "it belongs to a SecurityPolicy"
+    }
 }
 
 /// Checks the syntax of labels.

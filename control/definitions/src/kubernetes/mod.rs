@@ -5,6 +5,7 @@
 
 mod guest;
 mod meta;
+mod namespace;
 mod policy;
 mod security_policy;
 mod selector;
@@ -12,7 +13,8 @@ mod service;
 mod workload;
 
 pub(crate) use guest::{GUEST_CLUSTER, GUEST_CLUSTER_VERSION, guest_cluster};
-pub(crate) use meta::{Scope, digest_meta, pinned};
+pub(crate) use meta::{Scope, digest_meta};
+pub(crate) use namespace::namespace;
 pub(crate) use policy::network_policy;
 pub(crate) use security_policy::{
     Manifest as SecurityPolicyManifest, SECURITY_POLICY, security_policy,
@@ -22,7 +24,7 @@ pub(crate) use workload::{Workload, pod, workload};
 
 use crate::diagnostic::Subject;
 use crate::model::Protocol;
-use crate::node::Node;
+use crate::node::{Node, Value, typing_error};
 
 /// The kinds of Kubernetes, NCP and nsx-operator that are emulated, with their `apiVersion`s.
 pub(crate) const EMULATED: [(&str, &str); 12] = [
@@ -53,6 +55,36 @@ pub(crate) fn is_own_group(group: &str) -> bool {
             | "nsx.vmware.com"
             | "crd.nsx.vmware.com"
     )
+}
+
+/// The emulated kind that `kind` is a typing error of, in a group where such kinds live.
+pub(crate) fn misspelt(kind: &str, group: &str) -> Option<&'static str> {
+    let known = EMULATED.iter().map(|(name, _)| *name);
+    is_own_group(group).then(|| typing_error(kind, known)).flatten()
+}
+
+/// Takes out of `document` what says nothing about the network but which today's types need not know: `status`,
+/// which is returned, and fields of older clusters, each with a notice.
+pub(crate) fn set_aside(subject: &mut Subject<'_>, kind: &str, document: &mut Node) -> Node {
+    let retired: [(&str, &str, &str); 2] =
+        [("metadata", "clusterName", ""), ("spec", "topologyKeys", "Service")];
+    for (section, field, of) in retired {
+        if !of.is_empty() && of != kind {
+            continue;
+        }
+        let Some(entry) = document.get_mut(section).and_then(|section| section.remove(field))
+        else {
+            continue;
+        };
+        if entry.value.value != Value::Null {
+            subject.notice(
+                &entry.value,
+                format!("{section}.{field}, a field of older clusters, has no effect"),
+            );
+        }
+    }
+    let nothing = Node { value: Value::Null, ..*document };
+    document.remove("status").map_or(nothing, |entry| entry.value)
 }
 
 /// A protocol's name, which is TCP where there is none.

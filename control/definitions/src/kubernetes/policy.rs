@@ -12,7 +12,7 @@ use super::{port, protocol};
 use crate::diagnostic::Subject;
 use crate::model::{NetworkPolicy, PolicyPeer, PolicyPort, PolicyRule, PortMatch};
 use crate::node::{Fault, Node, excerpt};
-use crate::text::Cidr;
+use crate::text::{Cidr, named};
 
 /// Checks and digests a NetworkPolicy.
 pub(crate) fn network_policy(
@@ -131,11 +131,11 @@ fn peers(subject: &mut Subject<'_>, at: &Node, peers: Vec<NetworkPolicyPeer>) ->
 }
 
 fn ip_block(subject: &mut Subject<'_>, at: &Node, block: IPBlock) -> Option<PolicyPeer> {
-    let cidr = subject.check(at.at("cidr"), block.cidr.parse::<Cidr>())?;
+    let cidr = subject.check(at.at("cidr"), named("cidr", block.cidr.parse::<Cidr>()))?;
     let mut except = Vec::new();
     for (index, text) in block.except.unwrap_or_default().into_iter().enumerate() {
         let place = at.at("except").item(index);
-        let hole = subject.check(place, text.parse::<Cidr>())?;
+        let hole = subject.check(place, named("except", text.parse::<Cidr>()))?;
         // contains() is false between families; an exception as large as the block would leave nothing.
         if !cidr.contains(&*hole) || *hole == *cidr {
             subject.error(place, format!("{hole} does not lie inside {cidr}"));

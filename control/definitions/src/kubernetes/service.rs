@@ -18,7 +18,7 @@ use crate::model::{
     Service, ServicePins, ServicePort, ServiceType, TargetPort, TrafficPolicy, annotation,
 };
 use crate::node::{Fault, Node, excerpt, suggestion};
-use crate::text::{Cidr, is_dns_label, is_dns_subdomain, is_port_name};
+use crate::text::{Cidr, is_dns_label, is_dns_subdomain, is_port_name, named};
 
 /// Checks and digests a Service.
 pub(crate) fn service(
@@ -88,7 +88,8 @@ pub(crate) fn service(
     let mut source_ranges = Vec::new();
     for (index, range) in spec.load_balancer_source_ranges.iter().flatten().enumerate() {
         let place = at.at("loadBalancerSourceRanges").item(index);
-        source_ranges.extend(subject.check(place, range.trim().parse::<Cidr>()).map(|c| *c));
+        let range = named("loadBalancerSourceRanges", range.trim().parse::<Cidr>());
+        source_ranges.extend(subject.check(place, range).map(|c| *c));
     }
     if kind == ServiceType::ExternalName
         && !spec.external_name.as_deref().is_some_and(is_dns_subdomain)
@@ -104,6 +105,7 @@ pub(crate) fn service(
             "spec.externalIPs is not emulated; the other addresses are",
         );
     }
+    without_effect(subject, at, &spec);
     let ports = ports(subject, at.at("ports"), spec.ports.unwrap_or_default());
     if ports.is_empty()
         && subject.report.errors() == before
@@ -131,6 +133,31 @@ pub(crate) fn service(
         external_name: spec.external_name,
         transparent,
     })
+}
+
+/// Tells of settings that change nothing here.
+fn without_effect(subject: &mut Subject<'_>, at: &Node, spec: &ServiceSpec) {
+    let families = spec.ip_families.as_deref().unwrap_or_default();
+    if spec.ip_family_policy.as_deref() == Some("RequireDualStack") {
+        subject.notice(
+            at.at("ipFamilyPolicy"),
+            "ipFamilyPolicy RequireDualStack is not emulated: Services are IPv4 here",
+        );
+    } else if !families.is_empty() && !families.iter().any(|family| family == "IPv4") {
+        subject.notice(
+            at.at("ipFamilies"),
+            "ipFamilies without IPv4 is not emulated: Services are IPv4 here",
+        );
+    }
+    if let Some(class) = spec.load_balancer_class.as_deref().filter(|class| !class.is_empty()) {
+        subject.notice(
+            at.at("loadBalancerClass"),
+            format!(
+                "loadBalancerClass '{}' is another controller's; here the Service is balanced as any other",
+                excerpt(class)
+            ),
+        );
+    }
 }
 
 /// The value that `text` names; the default where there is none. A wrong one is a fault.
@@ -256,6 +283,7 @@ fn ports(
     declared: Vec<KubernetesServicePort>,
 ) -> Vec<ServicePort> {
     let several = declared.len() > 1;
+    let mut unnamed = false;
     let mut names = BTreeSet::new();
     let mut numbers = BTreeSet::new();
     let mut ports = Vec::new();
@@ -268,8 +296,10 @@ fn ports(
         };
         let name = declared.name.filter(|name| !name.is_empty());
         match &name {
-            None if several => {
-                subject.error(at, "a port without name; a Service with several ports names each")
+            // One line is for all of them.
+            None if several && !unnamed => {
+                unnamed = true;
+                subject.error(at, "a port without name; a Service with several ports names each");
             }
             None => {}
             Some(name) if !is_dns_label(name) => {

@@ -12,7 +12,7 @@ use super::selector::selector;
 use super::{port, protocol};
 use crate::diagnostic::Subject;
 use crate::model::{ContainerPort, Meta, Owner, Pod, PodPins, Source, annotation};
-use crate::node::{Fault, Node, excerpt};
+use crate::node::{Fault, Node, Value, excerpt};
 use crate::text::{MacAddress, is_dns_subdomain, is_port_name};
 
 /// How many pods a workload makes.
@@ -39,36 +39,52 @@ pub(crate) struct Workload {
 /// The most replicas of one workload.
 const MAX_REPLICAS: u32 = 10_000;
 
-/// Checks and digests a Pod.
-pub(crate) fn pod(subject: &mut Subject<'_>, document: &Node, pod: KubernetesPod) -> Option<Pod> {
+/// Checks and digests a Pod; `status` is what the document had under that key, whatever that is.
+pub(crate) fn pod(
+    subject: &mut Subject<'_>,
+    document: &Node,
+    pod: KubernetesPod,
+    status: &Node,
+) -> Option<Pod> {
     let before = subject.report.errors();
     let terminating = pod.metadata.deletion_timestamp.is_some();
     let meta =
         digest_meta(subject, document, pod.metadata, Scope::NamespacedSubdomain, &annotation::POD)?;
-    let ready = pod
-        .status
-        .and_then(|status| status.conditions)
-        .and_then(|conditions| conditions.into_iter().find(|c| c.type_ == "Ready"))
-        .is_none_or(|condition| condition.status == "True");
+    let terminal = matches!(status.get("phase").and_then(Node::text), Some("Succeeded" | "Failed"));
+    let ready = !terminal && is_ready(status);
     let Some(spec) = pod.spec else {
         subject.error(document, "spec is missing");
         return None;
     };
-    let pod =
-        Pod { ready, terminating, ..pod_of(subject, document, meta, document.at("spec"), spec) };
+    let pod = pod_of(subject, document, meta, document.at("spec"), spec);
+    let pod = Pod { ready, terminating, terminal, ..pod };
     (subject.report.errors() == before).then_some(pod)
+}
+
+/// Whether a pod with this status is ready: what its `Ready` condition says, true where there is none.
+fn is_ready(status: &Node) -> bool {
+    let Some(Value::Seq(conditions)) = status.get("conditions").map(|node| &node.value) else {
+        return true;
+    };
+    conditions
+        .iter()
+        .find(|condition| condition.get("type").and_then(Node::text) == Some("Ready"))
+        .is_none_or(|condition| condition.get("status").and_then(Node::text) == Some("True"))
 }
 
 /// A pod from its metadata and spec; `owner` is the node with `metadata` in it.
 fn pod_of(subject: &mut Subject<'_>, owner: &Node, meta: Meta, at: &Node, spec: PodSpec) -> Pod {
     let mut ports = Vec::new();
+    let host_network = spec.host_network.unwrap_or(false);
     for (index, container) in spec.containers.into_iter().enumerate() {
-        container_ports(subject, at.at("containers").item(index), container, &mut ports);
+        let at = at.at("containers").item(index);
+        container_ports(subject, at, container, host_network, &mut ports);
     }
     // A sidecar is an init container that is never done.
     for (index, container) in spec.init_containers.unwrap_or_default().into_iter().enumerate() {
         if container.restart_policy.as_deref() == Some("Always") {
-            container_ports(subject, at.at("initContainers").item(index), container, &mut ports);
+            let at = at.at("initContainers").item(index);
+            container_ports(subject, at, container, host_network, &mut ports);
         }
     }
     let mac: Option<MacAddress> =
@@ -87,7 +103,8 @@ fn pod_of(subject: &mut Subject<'_>, owner: &Node, meta: Meta, at: &Node, spec: 
         host,
         ready: true,
         terminating: false,
-        host_network: spec.host_network.unwrap_or(false),
+        terminal: false,
+        host_network,
         owner: None,
         pins: PodPins { ip, mac: mac.map(|mac| *mac) },
         firewall_excluded: excluded.unwrap_or(false),
@@ -98,12 +115,20 @@ fn container_ports(
     subject: &mut Subject<'_>,
     at: &Node,
     container: Container,
+    host_network: bool,
     ports: &mut Vec<ContainerPort>,
 ) {
     let mut names = std::collections::BTreeSet::new();
     for (index, declared) in container.ports.unwrap_or_default().into_iter().enumerate() {
         let at = at.at("ports").item(index);
         let number = port(subject, at.at("containerPort"), declared.container_port);
+        // On the host's own network every port is the host's, and the API server writes so.
+        if !host_network && declared.host_port.is_some_and(|port| port != 0) {
+            subject.notice(
+                at.at("hostPort"),
+                "hostPort is not emulated: the port is only at the pod's own address",
+            );
+        }
         let protocol = protocol(subject, at.at("protocol"), declared.protocol.as_deref());
         if let Some(name) = declared.name.as_deref() {
             if !is_port_name(name) {

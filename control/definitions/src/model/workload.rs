@@ -35,6 +35,9 @@ pub struct Pod {
     pub ready: bool,
     /// It has a `deletionTimestamp`: it still serves, but new connections prefer others.
     pub terminating: bool,
+    /// Its phase is `Succeeded` or `Failed`: its containers have ended for good. It holds no address and is never
+    /// ready.
+    pub terminal: bool,
     /// `spec.hostNetwork`: it has no address of its own.
     pub host_network: bool,
     /// The workload that made it.

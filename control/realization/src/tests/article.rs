@@ -81,7 +81,7 @@ fn f19_hypervisors_and_what_they_run() {
 fn f16_what_is_not_the_clusters_goes_to_the_workload_dns() {
     let lab = supervisor();
     for vm in ["vm/cp-1", "vm/cp-2", "vm/cp-3"] {
-        let vm = lab.hosts.iter().find(|h| h.name == vm).unwrap();
+        let vm = lab.hosts.iter().find(|h| h.config.name == vm).unwrap();
         let dns = vm.config.services.iter().find(|s| s.port == 53).unwrap();
         let ServiceKind::Dns(zone) = &dns.kind else { panic!("{dns:?}") };
         assert_eq!(zone.upstreams("nsx.lab.local"), ["192.168.10.10".parse().unwrap()]);
@@ -175,10 +175,10 @@ fn f5_f7_f8_the_server_load_balancer() {
             "server store 172.16.1.4 80 automap 100.64.0.1",
         ]
     );
-    let vm = lab.hosts.iter().find(|h| h.name == "vm/cp-2").unwrap();
+    let vm = lab.hosts.iter().find(|h| h.config.name == "vm/cp-2").unwrap();
     for port in [443, 6443] {
         assert!(vm.config.services.iter().any(|s| {
-            s.port == port && s.kind == ServiceKind::Http { identity: "vm cp-2".into() }
+            s.port == port && s.kind == ServiceKind::Talk { identity: "vm cp-2".into() }
         }));
     }
     for protocol in [ServiceProtocol::Tcp, ServiceProtocol::Udp] {
@@ -267,7 +267,7 @@ fn f10_an_egress_address_a_namespace() {
 #[test]
 fn f16_policy_routing_of_the_control_plane() {
     let lab = supervisor();
-    let vm = lab.hosts.iter().find(|h| h.name == "vm/cp-1").unwrap();
+    let vm = lab.hosts.iter().find(|h| h.config.name == "vm/cp-1").unwrap();
     let rules: Vec<String> = vm.config.routing.rules().iter().map(ToString::to_string).collect();
     assert_eq!(
         rules,

@@ -2,10 +2,11 @@
 
 use super::*;
 use crate::names::{NameError, Target};
-use definitions::model::ObjectName;
+use definitions::model::{ContainerPort, ObjectName, Protocol};
 use engine::network::{Attachment, RouteTarget, Side, Tier, Urpf};
 use hosts::{ServiceKind, ServiceProtocol};
 use packet::Addr;
+use std::collections::BTreeSet;
 
 const OUTSIDE: &str = "{kind: ExternalNetwork, metadata: {name: outside}, spec: {cidr: 192.168.100.0/24, mtu: 9000, vlan: 7}}
 ---
@@ -33,7 +34,7 @@ fn workloads_are_stations_that_never_move() {
     assert_eq!(segment.stations[&vnic.mac], place.port);
     assert_eq!(segment.neighbors[&addr("10.244.0.18")], vnic.mac);
     assert_eq!(segment.neighbors[&addr("10.244.0.17")], "02:50:56:56:44:52".parse().unwrap());
-    let host = lab.hosts.iter().find(|h| h.name == "pod/a/x").unwrap();
+    let host = lab.hosts.iter().find(|h| h.config.name == "pod/a/x").unwrap();
     assert_eq!(host.ports, [place.port]);
     assert_eq!(host.config.interfaces[0].addresses, [(addr("10.244.0.18"), 28)]);
     let main: Vec<_> =
@@ -118,7 +119,7 @@ fn ipv6_blocks_follow_the_ipv4_ones() {
     let (_, place) = lab.names.port("pod/b/x").unwrap();
     // b has the block number 2: 10.244.0.32/28 and fd00:244:0:2::/64.
     assert_eq!(place.addresses, [addr("10.244.0.34"), addr("fd00:244:0:2::2")]);
-    let host = lab.hosts.iter().find(|h| h.name == "pod/b/x").unwrap();
+    let host = lab.hosts.iter().find(|h| h.config.name == "pod/b/x").unwrap();
     assert_eq!(host.config.interfaces[0].addresses[1], (addr("fd00:244:0:2::2"), 64));
     let tier1 = &lab.network.routers[0];
     assert!(matches!(
@@ -145,7 +146,7 @@ fn external_hosts_listen_and_route_as_they_say() {
 {kind: ExternalHost, metadata: {name: dns}, spec: {interfaces: [{name: e, network: net, addresses: [192.0.2.2/24]}], \
  services: [{port: 53, protocol: UDP, kind: dns, records: {a.lab: [192.0.2.7]}}]}}";
     let lab = realized(text);
-    let h = &lab.hosts.iter().find(|h| h.name == "host/h").unwrap().config;
+    let h = &lab.hosts.iter().find(|h| h.config.name == "host/h").unwrap().config;
     assert!(h.forwarding && h.ttl == 128);
     let listening: Vec<_> = h.services.iter().map(|s| (s.protocol, s.port)).collect();
     assert_eq!(
@@ -158,7 +159,7 @@ fn external_hosts_listen_and_route_as_they_say() {
     assert_eq!(rules[2], "5: from 192.0.2.0/24 iif #1 lookup 7");
     let main: Vec<_> = h.routing.tables().filter(|(n, _)| *n == 254).flat_map(|(_, r)| r).collect();
     assert_eq!((main[0].via, main[0].dev), (Some(addr("198.51.100.9")), 1));
-    let dns = &lab.hosts.iter().find(|h| h.name == "host/dns").unwrap().config;
+    let dns = &lab.hosts.iter().find(|h| h.config.name == "host/dns").unwrap().config;
     let ServiceKind::Dns(zone) = &dns.services[0].kind else { panic!("{:?}", dns.services) };
     assert_eq!(zone.lookup("A.lab.").unwrap(), [addr("192.0.2.7")]);
     assert_eq!(lab.network.routers.len(), 0);
@@ -212,6 +213,95 @@ fn a_host_network_pod_is_its_vm() {
     assert!(lab.network.distributed_balancer.servers()[0].members.is_empty());
     assert!(lab.notices.iter().any(|n| n.message.contains("hostNetwork")));
     assert!(lab.names.port("pod/kube-system/api").is_err());
+
+    let mut placed = definitions(&documents(&[CLUSTER, &on_host(""), service]));
+    let pod = placed.pods.values_mut().next().unwrap();
+    pod.host = Some("cp-2".to_owned());
+    pod.ports.push(ContainerPort { name: None, port: 9100, protocol: Protocol::Tcp });
+    let lab = realize(&placed, &Allocations::default()).unwrap();
+    let members = &lab.network.distributed_balancer.servers()[0].members;
+    let members: Vec<String> =
+        members.iter().map(|m| format!("{} {}:{}", m.name, m.address, m.port)).collect();
+    assert_eq!(members, ["vm/cp-2 10.244.0.3:6443"]);
+    assert_eq!(lab.notices, []);
+    assert!(lab.names.port("pod/kube-system/api").is_err());
+    // What the pod listens on, its VM does, and no other.
+    for (vm, expected) in [("vm/cp-1", false), ("vm/cp-2", true)] {
+        let vm = &lab.hosts.iter().find(|h| h.config.name == vm).unwrap().config;
+        assert_eq!(vm.services.iter().any(|s| s.port == 9100), expected, "{}", vm.name);
+    }
+    // A pod with an address of its own is never a VM, wherever it says it is.
+    let pod = placed.pods.values_mut().next().unwrap();
+    pod.host_network = false;
+    pod.host = Some("esx-1".to_owned());
+    let lab = realize(&placed, &Allocations::default()).unwrap();
+    let member = &lab.network.distributed_balancer.servers()[0].members[0];
+    assert_eq!(member.name, "pod/kube-system/api");
+}
+
+#[test]
+fn a_pod_that_has_ended_is_not_there() {
+    let service = "{apiVersion: v1, kind: Service, metadata: {name: s, namespace: a}, \
+                   spec: {selector: {app: x}, publishNotReadyAddresses: true, ports: [{port: 80}]}}";
+    let mut ended = definitions(&documents(&[
+        CLUSTER,
+        &namespace("a"),
+        &pod("a", "x"),
+        &pod("a", "y"),
+        service,
+    ]));
+    let key = ObjectName::new("a", "x");
+    ended.pods.get_mut(&key).unwrap().terminal = true;
+    let lab = realize(&ended, &Allocations::default()).unwrap();
+    assert!(lab.names.port("pod/a/x").is_err());
+    assert!(lab.network.distributed_balancer.servers()[0].members.is_empty());
+    // Its address is free for the next.
+    assert_eq!(lab.names.address_of("pod/a/y").unwrap(), addr("10.244.0.18"));
+    // On its host's network it has not even a notice, and its VM does not stand for it.
+    let pod = ended.pods.get_mut(&key).unwrap();
+    pod.host_network = true;
+    pod.host = Some("cp-2".to_owned());
+    let lab = realize(&ended, &Allocations::default()).unwrap();
+    assert!(lab.network.distributed_balancer.servers()[0].members.is_empty());
+    assert_eq!(lab.notices, []);
+}
+
+#[test]
+fn tables_say_whose_rules_and_routes_they_are() {
+    let service = "{apiVersion: v1, kind: Service, metadata: {name: s, namespace: a}, \
+                   spec: {type: LoadBalancer, ports: [{port: 80}]}}";
+    let parts = [CLUSTER, OUTSIDE, &namespace("a"), &pod("a", "x"), &namespace("b"), service];
+    let lab = realized(&documents(&parts));
+    let nat: Vec<(Option<&str>, &str)> =
+        lab.logical.nat.iter().map(|r| (r.namespace(), r.translation.as_str())).collect();
+    assert_eq!(
+        nat,
+        [
+            (None, "Any"),
+            (None, "Any"),
+            (Some("a"), "172.16.2.2"),
+            (Some("b"), "172.16.2.3"),
+            (None, "172.16.2.1")
+        ]
+    );
+    let routes = |namespace: Option<&str>| -> BTreeSet<&str> {
+        let own = lab.logical.routes.iter().filter(|r| r.namespace() == namespace);
+        own.map(|r| r.prefix.as_str()).collect()
+    };
+    let a = ["10.244.0.16/28", "172.16.1.1/32", "172.16.2.2/32"];
+    assert_eq!(routes(Some("a")), BTreeSet::from(a));
+    assert_eq!(routes(Some("b")), BTreeSet::from(["10.244.0.32/28", "172.16.2.3/32"]));
+    assert!(routes(None).contains("172.16.2.1/32"), "the system's address is nobody's own");
+}
+
+#[test]
+fn segments_say_the_gateways_mac() {
+    let lab = realized(&documents(&[CLUSTER, OUTSIDE, &namespace("a"), &pod("a", "x")]));
+    let rows = cells(&lab.logical.segments, &["GATEWAY", "GATEWAY-MAC"]);
+    // ROUTER_MAC, on every segment of the cluster.
+    assert!(rows.contains(&"10.244.0.17 02:50:56:56:44:52".to_owned()), "{rows:?}");
+    // Where there is no gateway, there is no MAC.
+    assert!(rows.contains(&"- -".to_owned()), "{rows:?}");
 }
 
 #[test]

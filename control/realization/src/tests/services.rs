@@ -128,19 +128,23 @@ fn what_has_no_virtual_address_has_no_server_but_perhaps_a_name() {
     let made = lab(&[
         lab_pod("p", "web", ""),
         dns_pod.into(),
-        service("{clusterIP: None, selector: {app: web}, ports: [{port: 80}]}"),
+        service("{clusterIP: None, externalName: example.com, selector: {app: web}, ports: [{port: 80}]}"),
         "{apiVersion: v1, kind: Service, metadata: {name: alias, namespace: a}, spec: {type: ExternalName, externalName: example.com}}".into(),
         "{apiVersion: v1, kind: Service, metadata: {name: none, namespace: a}, spec: {clusterIP: None, selector: {app: none}, ports: [{port: 80}]}}".into(),
     ]);
     assert!(made.network.distributed_balancer.servers().is_empty());
     assert!(made.names.cluster_ip(&ObjectName::new("a", "s")).is_err());
-    let dns = made.hosts.iter().find(|h| h.name == "pod/a/dns").unwrap();
+    let dns = made.hosts.iter().find(|h| h.config.name == "pod/a/dns").unwrap();
     let service = &dns.config.services[0];
     assert_eq!((service.protocol, service.port), (ServiceProtocol::Udp, 53));
     let ServiceKind::Dns(zone) = &service.kind else { panic!("{service:?}") };
     // dns has the lower name, hence 10.244.0.18.
     assert_eq!(zone.lookup("s.a.svc.cluster.local").unwrap(), ["10.244.0.19".parse().unwrap()]);
-    assert!(zone.lookup("alias.a.svc.cluster.local").is_none());
+    let mut expected = zone.as_ref().clone();
+    expected.alias("alias.a.svc.cluster.local", "example.com");
+    assert_eq!(**zone, expected, "what it stands for is known");
+    expected.alias("s.a.svc.cluster.local", "example.com");
+    assert_ne!(**zone, expected, "only an ExternalName Service stands for anything");
     assert!(zone.lookup("none.a.svc.cluster.local").is_none());
 }
 
@@ -153,7 +157,7 @@ fn pods_listen_on_their_ports_and_on_what_services_send() {
             .replace("{port: 80,", "{name: t, port: 80,"),
     ]);
     let services = |name: &str| {
-        let host = made.hosts.iter().find(|h| h.name == name).unwrap();
+        let host = made.hosts.iter().find(|h| h.config.name == name).unwrap();
         host.config
             .services
             .iter()
@@ -162,15 +166,62 @@ fn pods_listen_on_their_ports_and_on_what_services_send() {
     };
     assert_eq!(
         services("pod/a/p"),
-        [(ServiceProtocol::Tcp, 8080, ServiceKind::Http { identity: "pod a/p".into() })]
+        [(ServiceProtocol::Tcp, 8080, ServiceKind::Talk { identity: "pod a/p".into() })]
     );
     assert_eq!(
         services("pod/a/plain"),
         [
-            (ServiceProtocol::Tcp, 9000, ServiceKind::Echo),
+            (ServiceProtocol::Tcp, 9000, ServiceKind::Talk { identity: "pod a/plain".into() }),
             (ServiceProtocol::Udp, 9001, ServiceKind::Echo)
         ]
     );
+}
+
+#[test]
+fn a_stateful_sets_pods_have_names_below_their_headless_service() {
+    let workload = |kind: &str, name: &str, extra: &str| {
+        format!(
+            "{{apiVersion: apps/v1, kind: {kind}, metadata: {{name: {name}, namespace: a}}, spec: {{replicas: 2{extra}, \
+             selector: {{matchLabels: {{app: db}}}}, template: {{metadata: {{labels: {{app: db}}}}, \
+             spec: {{containers: [{{name: c, image: i, ports: [{{containerPort: 53, protocol: UDP}}]}}]}}}}}}}}"
+        )
+    };
+    let made = lab(&[
+        workload("StatefulSet", "db", ", serviceName: s"),
+        workload("Deployment", "other", ""),
+        service("{clusterIP: None, selector: {app: db}, ports: [{port: 53, protocol: UDP}]}"),
+    ]);
+    let host = made.hosts.iter().find(|h| h.config.name == "pod/a/db-0").unwrap();
+    let ServiceKind::Dns(zone) = &host.config.services[0].kind else { panic!() };
+    let address = |pod: &str| made.names.address_of(&format!("pod/a/{pod}")).unwrap();
+    for pod in ["db-0", "db-1"] {
+        let name = format!("{pod}.s.a.svc.cluster.local");
+        assert_eq!(zone.lookup(&name).unwrap(), [address(pod)], "{name}");
+    }
+    assert_eq!(zone.lookup("s.a.svc.cluster.local").unwrap().len(), 4);
+    // A Deployment's pods have no names that last, and there is no third.
+    for name in ["other-0", "db-2"] {
+        assert!(zone.lookup(&format!("{name}.s.a.svc.cluster.local")).is_none(), "{name}");
+    }
+}
+
+#[test]
+fn a_service_has_two_addresses_for_two_sides() {
+    let made = lab(&[
+        service("{type: LoadBalancer, ports: [{port: 80}]}"),
+        service("{ports: [{port: 80}]}").replace("name: s", "name: inside"),
+        service("{clusterIP: None, ports: [{port: 80}]}").replace("name: s", "name: none"),
+    ]);
+    let ask = |outside, name: &str| {
+        made.names.service_from(outside, &ObjectName::new("a", name)).map(|a| a.to_string())
+    };
+    // ClusterIPs are given in the order of names, from 10.96.0.33 on.
+    assert_eq!(ask(true, "s").unwrap(), "172.16.1.1");
+    assert_eq!(ask(false, "s").unwrap(), "10.96.0.34");
+    assert_eq!(ask(true, "inside").unwrap(), "10.96.0.33");
+    for outside in [false, true] {
+        assert!(ask(outside, "none").is_err() && ask(outside, "nobody").is_err());
+    }
 }
 
 #[test]
@@ -181,12 +232,12 @@ fn pods_ask_kube_dns() {
           spec: {clusterIP: 10.96.0.10, ports: [{port: 53, protocol: UDP}]}}"
             .into(),
     ]);
-    let host = made.hosts.iter().find(|h| h.name == "pod/a/x").unwrap();
+    let host = made.hosts.iter().find(|h| h.config.name == "pod/a/x").unwrap();
     assert_eq!(host.config.resolver, ["10.96.0.10".parse().unwrap()]);
     assert_eq!(host.config.search, ["a.svc.cluster.local", "svc.cluster.local", "cluster.local"]);
     assert_eq!(host.config.ndots, 5);
     // Without the service there is nobody to ask.
     let made = lab(&[pod("a", "x")]);
-    let host = made.hosts.iter().find(|h| h.name == "pod/a/x").unwrap();
+    let host = made.hosts.iter().find(|h| h.config.name == "pod/a/x").unwrap();
     assert_eq!((host.config.resolver.len(), host.config.search.len()), (0, 0));
 }

@@ -1,9 +1,10 @@
 //! `tierlab curl`: a page, got by an endpoint of the lab with its own TCP and its own name server.
 
 use super::ping::finish;
+use super::trace::split_port;
 use crate::args::{self, Brief};
 use crate::exit::{Error, Exit};
-use crate::open::{lab, open, origin};
+use crate::open::{address_seen_by, lab, open, origin};
 use crate::output::{pretty_json, print, printable};
 use hosts::{DnsOptions, Endpoint, Failure, HttpReply, Lab, OperationResult, TcpOptions};
 use packet::Addr;
@@ -18,10 +19,22 @@ struct Url {
 }
 
 pub fn run(args: &args::Curl) -> Result<Exit, Error> {
-    let url = parse(&args.url)?;
+    let named = named(&args.url)?;
+    let url = match &named {
+        Some((_, url)) => url.clone(),
+        None => parse(&args.url)?,
+    };
     let opened = open(&args.lab)?;
     let mut lab = lab(&opened.realized);
     let from = origin(&opened.realized, &lab, &args.from)?;
+    let url = match named {
+        Some((to, url)) => {
+            let address = address_seen_by(&opened.realized, &from, &to)?;
+            let host = if address.is_v4() { address.to_string() } else { format!("[{address}]") };
+            Url { host, ..url }
+        }
+        None => url,
+    };
     let result = match resolve(&mut lab, from.host, &url.host)? {
         Ok(addr) => {
             let server = Endpoint { addr, port: url.port };
@@ -102,6 +115,21 @@ fn resolve(lab: &mut Lab, host: usize, name: &str) -> Result<Result<Addr, String
         }
     }
     Ok(Err(said))
+}
+
+/// `svc/NS/NAME[:PORT][/PATH]` and the like, which is no URL: the name in the lab, and the rest of the URL.
+fn named(text: &str) -> Result<Option<(String, Url)>, Error> {
+    let parts = match text.split_once('/') {
+        Some(("svc" | "pod", _)) => 3,
+        Some(("host" | "vm", _)) => 2,
+        _ => return Ok(None),
+    };
+    let end = text.match_indices('/').nth(parts - 1).map_or(text.len(), |(at, _)| at);
+    let (to, path) = text.split_at(end);
+    let (to, port) = split_port(to)?;
+    // The rest is judged as that of any URL.
+    let url = parse(&format!("http://name:{}{path}", port.unwrap_or(80)))?;
+    Ok(Some((to.to_owned(), url)))
 }
 
 fn parse(text: &str) -> Result<Url, Error> {
@@ -196,6 +224,19 @@ mod tests {
         let nsx = "192.168.10.28".parse().unwrap();
         assert_eq!(resolved("supervisor-cured", "nsx.lab.local"), Ok(nsx));
         assert_eq!(resolved("supervisor", "nsx.lab.local"), Err("timed out".to_owned()));
+    }
+
+    #[test]
+    fn names_of_the_lab_are_told_from_urls() {
+        let of = |text: &str| named(text).unwrap().map(|(to, url)| (to, url.port, url.path));
+        assert_eq!(of("svc/shop/web"), Some(("svc/shop/web".into(), 80, "/".into())));
+        assert_eq!(of("svc/shop/web:81/a/b"), Some(("svc/shop/web".into(), 81, "/a/b".into())));
+        assert_eq!(of("pod/x/a/b?c"), Some(("pod/x/a".into(), 80, "/b?c".into())));
+        assert_eq!(of("vm/cp-1:eth1:6443"), Some(("vm/cp-1:eth1".into(), 6443, "/".into())));
+        assert_eq!(of("http://svc/shop/web"), None);
+        assert_eq!(of("services/shop/web"), None);
+        assert!(named("svc/shop/web:0").is_err());
+        assert!(named("svc/shop/web/a b").is_err());
     }
 
     #[test]

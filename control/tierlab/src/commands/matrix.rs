@@ -271,13 +271,14 @@ fn services(opened: &Opened, namespace: Option<&str>) -> Vec<End> {
 
 /// From outside a service is its VIP; its ClusterIP exists only inside.
 fn seen_from(opened: &Opened, from: &End, to: &End) -> End {
-    let vip = to
+    let outside = from.name.starts_with("ext:");
+    let address = to
         .name
         .strip_prefix("svc:")
-        .filter(|_| from.name.starts_with("ext:"))
         .and_then(|name| name.split_once('/'))
-        .and_then(|(ns, name)| opened.realized.names.vip(&ObjectName::new(ns, name)).ok());
-    match vip {
+        .map(|(namespace, name)| ObjectName::new(namespace, name))
+        .and_then(|name| opened.realized.names.service_from(outside, &name).ok());
+    match address {
         Some(address) => End { address, ..to.clone() },
         None => to.clone(),
     }

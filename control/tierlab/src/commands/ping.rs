@@ -2,7 +2,7 @@
 
 use crate::args::{self, Brief};
 use crate::exit::{Error, Exit};
-use crate::open::{address, lab, open, origin};
+use crate::open::{address_seen_by, lab, open, origin};
 use crate::output::{pretty_json, print};
 use engine::network::PortId;
 use hosts::{Lab, OperationId, OperationResult, PingEvent, PingOptions, PingReport, ping_output};
@@ -14,7 +14,7 @@ pub fn run(args: &args::Ping) -> Result<Exit, Error> {
     let opened = open(&args.lab)?;
     let mut lab = lab(&opened.realized);
     let from = origin(&opened.realized, &lab, &args.from)?;
-    let to = address(&opened.realized, &args.to)?;
+    let to = address_seen_by(&opened.realized, &from, &args.to)?;
     let options = PingOptions {
         interface: from.interface,
         count: args.count,

@@ -6,7 +6,7 @@
 use super::ping::{ip_reached, is_nd};
 use crate::args::{self, Brief, Proto};
 use crate::exit::{Error, Exit};
-use crate::open::{Origin, address, lab_with_cache, open, origin};
+use crate::open::{Origin, address_seen_by, lab_with_cache, open, origin};
 use crate::output::{aligned, bold, pretty_json, print};
 use crate::tables::{DropRow, drops};
 use engine::network::PortId;
@@ -55,7 +55,9 @@ pub struct TraceView {
     pub walks: Vec<WalkView>,
     /// Port at which the request arrived; `null` if it did not.
     pub delivered: Option<String>,
-    /// Why it did not.
+    /// Port at which the reply arrived; `null` if it did not, or was not asked for.
+    pub reply_delivered: Option<String>,
+    /// Why the request, or the reply that was asked for, did not arrive.
     pub drops: Vec<DropRow>,
     /// What the sender got back, in a line a packet.
     pub answers: Vec<String>,
@@ -70,7 +72,7 @@ pub fn run(args: &args::Trace) -> Result<Exit, Error> {
     if proto != Proto::Icmp && port.is_none() {
         return Err(Error::input(format!("'{}' has no port: write {}:PORT", args.to, args.to)));
     }
-    let to = address(&opened.realized, to)?;
+    let to = address_seen_by(&opened.realized, &from, to)?;
     let view = trace(&mut lab, &from, to, proto, port.unwrap_or(0), args.reply);
     match args.output {
         Brief::Json => print(&pretty_json(&json!(view))?)?,
@@ -122,6 +124,7 @@ pub fn trace(
     let recorded = lab.worker().take_recorded();
     let mut walks = Vec::new();
     let mut delivered = None;
+    let mut reply_delivered = None;
     let mut direction = "request";
     for (i, walk) in recorded.iter().enumerate() {
         let Some(mut view) = view(lab, walk, direction) else { continue };
@@ -149,6 +152,7 @@ pub fn trace(
             continue;
         }
         if direction == "reply" {
+            reply_delivered = egress;
             break;
         }
         delivered = egress;
@@ -165,8 +169,9 @@ pub fn trace(
         .take(1)
         .map(|h| packet::describe(&h))
         .collect();
-    let drops = if delivered.is_none() { drops(lab) } else { Vec::new() };
-    TraceView { walks, delivered, drops, answers }
+    let arrived = delivered.is_some() && (!reply || reply_delivered.is_some());
+    let drops = if arrived { Vec::new() } else { drops(lab) };
+    TraceView { walks, delivered, reply_delivered, drops, answers }
 }
 
 impl WalkView {
@@ -243,18 +248,22 @@ pub fn text(view: &TraceView) -> String {
     match &view.delivered {
         Some(port) => out.push_str(&format!("{} to {port}\n", bold("delivered"))),
         None if view.drops.is_empty() => out.push_str(&format!("{}\n", bold("not delivered"))),
-        None => {
-            for d in &view.drops {
-                let rule = d.rule.as_ref().map_or_else(String::new, |r| format!(", rule {r}"));
-                out.push_str(&format!(
-                    "{} at {} of {}: {}{rule}\n",
-                    bold("dropped"),
-                    d.stage,
-                    d.object,
-                    d.reason
-                ));
-            }
-        }
+        None => {}
+    }
+    // Drops are told of the packet that did not arrive, and that is the reply where the request did.
+    let dropped = if view.delivered.is_some() { "reply dropped" } else { "dropped" };
+    if let Some(port) = view.reply_delivered.as_ref().filter(|_| view.delivered.is_some()) {
+        out.push_str(&format!("{} to {port}\n", bold("reply delivered")));
+    }
+    for d in &view.drops {
+        let rule = d.rule.as_ref().map_or_else(String::new, |r| format!(", rule {r}"));
+        out.push_str(&format!(
+            "{} at {} of {}: {}{rule}\n",
+            bold(dropped),
+            d.stage,
+            d.object,
+            d.reason
+        ));
     }
     for answer in &view.answers {
         out.push_str(&format!("the sender got {answer}\n"));
@@ -263,7 +272,7 @@ pub fn text(view: &TraceView) -> String {
 }
 
 /// `TO:PORT`; an IPv6 address with a port is in brackets.
-fn split_port(text: &str) -> Result<(&str, Option<u16>), Error> {
+pub(super) fn split_port(text: &str) -> Result<(&str, Option<u16>), Error> {
     if text.parse::<Addr>().is_ok() {
         return Ok((text, None));
     }
@@ -283,6 +292,64 @@ fn split_port(text: &str) -> Result<(&str, Option<u16>), Error> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
+
+    /// A host whose way back to the egress addresses is not the way there.
+    const ASYMMETRIC: &str = "
+kind: SupervisorCluster
+metadata: {name: s}
+---
+kind: ExternalNetwork
+metadata: {name: n1}
+---
+kind: ExternalNetwork
+metadata: {name: n2}
+---
+kind: Tier0Gateway
+metadata: {name: t0}
+spec:
+  uplinks:
+  - {name: u1, network: n1, addresses: [192.168.100.2/24], urpfMode: strict}
+  - {name: u2, network: n2, addresses: [192.168.101.2/24], urpfMode: strict}
+---
+kind: ExternalHost
+metadata: {name: h}
+spec:
+  interfaces:
+  - {name: eth0, network: n1, addresses: [192.168.100.1/24]}
+  - {name: eth1, network: n2, addresses: [192.168.101.1/24]}
+  routes: [{to: 172.16.0.0/16, via: 192.168.101.2}]
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: x}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: a, namespace: x}
+spec: {containers: [{name: c, image: i}]}
+";
+
+    #[test]
+    fn a_dropped_reply_is_told() {
+        let inputs = [definitions::Input::text("lab.yaml", ASYMMETRIC)];
+        let kept = realization::Allocations::default();
+        let opened = crate::open::realize(&inputs, &kept).unwrap();
+        let traced = |reply| {
+            let mut lab = lab_with_cache(&opened.realized, false);
+            let from = origin(&opened.realized, &lab, "pod/x/a").unwrap();
+            let to = address_seen_by(&opened.realized, &from, "host/h").unwrap();
+            trace(&mut lab, &from, to, Proto::Icmp, 0, reply)
+        };
+        let view = traced(true);
+        assert_eq!(view.delivered.as_deref(), Some("host/h:eth0"));
+        assert_eq!(view.reply_delivered, None);
+        let drop = &view.drops[0];
+        let seen = (drop.stage, drop.object.as_str(), drop.reason);
+        assert_eq!((view.drops.len(), seen), (1, ("t0-urpf", "tier0/t0", "urpf")));
+        assert!(text(&view).ends_with("reply dropped at t0-urpf of tier0/t0: urpf\n"));
+        // Nobody asked for the reply.
+        assert!(traced(false).drops.is_empty());
+    }
 
     #[test]
     fn ports_are_split_off() {

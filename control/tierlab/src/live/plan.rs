@@ -19,7 +19,7 @@ use crate::exit::Error;
 use crate::live::routes;
 use crate::open::Opened;
 use definitions::model::{Attachment, Definitions};
-use definitions::own::{PcapPlug, Plug, PortRef, TapPlug};
+use definitions::own::{PcapPlug, Plug, TapPlug};
 use engine::network::PortId;
 use hosts::HostConfig;
 use ipnet::IpNet;
@@ -177,7 +177,7 @@ impl Plan {
             if taken > 0 && taken < host.ports.len() {
                 self.notices.push(format!(
                     "{}: {taken} of its {} interfaces attached; it is emulated at the others",
-                    host.name,
+                    host.config.name,
                     host.ports.len()
                 ));
             }
@@ -230,7 +230,7 @@ fn planned(
                 }
                 Some(netns) => {
                     let netns = NetnsName::new(netns).map_err(|e| fail(e.to_string()))?;
-                    let machine = machine(host, index, &spec.port, netns, plug, device);
+                    let machine = machine(host, index, netns, plug, device);
                     What::Machine(Box::new(machine.map_err(fail)?))
                 }
             }
@@ -250,7 +250,6 @@ fn planned(
 fn machine(
     host: &HostConfig,
     index: usize,
-    port: &PortRef,
     netns: NetnsName,
     plug: &TapPlug,
     device: Option<InterfaceName>,
@@ -268,7 +267,7 @@ fn machine(
         // These are the host's: `Plan::furnish`.
         rules: Vec::new(),
         settings: Vec::new(),
-        resolver: resolver(host, port),
+        resolver: resolver(host),
         interface: InterfaceConfig {
             name: inside,
             mac: Some(interface.mac),
@@ -296,8 +295,8 @@ fn settings(host: &HostConfig) -> Vec<(&'static str, String)> {
     settings
 }
 
-/// The name servers; a pod looks names up as the kubelet has it do (`dnsPolicy: ClusterFirst`).
-fn resolver(host: &HostConfig, port: &PortRef) -> Option<Resolver> {
+/// The name servers and the search list, as the emulated host has them.
+fn resolver(host: &HostConfig) -> Option<Resolver> {
     if host.resolver.is_empty() {
         return None;
     }
@@ -305,14 +304,9 @@ fn resolver(host: &HostConfig, port: &PortRef) -> Option<Resolver> {
         nameservers: host.resolver.iter().map(|a| a.to_ip()).collect(),
         ..Resolver::default()
     };
-    if let PortRef::Pod(pod) = port {
-        let cluster = "cluster.local";
-        resolver.search = vec![
-            format!("{}.svc.{cluster}", pod.namespace),
-            format!("svc.{cluster}"),
-            cluster.into(),
-        ];
-        resolver.options = vec!["ndots:5".to_owned()];
+    if !host.search.is_empty() {
+        resolver.search.clone_from(&host.search);
+        resolver.options = vec![format!("ndots:{}", host.ndots)];
     }
     Some(resolver)
 }

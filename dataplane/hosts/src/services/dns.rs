@@ -1,280 +1,77 @@
-//! A small authoritative name server and its client: one question a message, A and AAAA records
+//! A small authoritative name server and its client: one question a message, A, AAAA and CNAME records
 //! (RFC 1035, RFC 3596, RFC 2308), over UDP and TCP (RFC 7766). No EDNS: an answer over UDP that does
 //! not fit 512 octets is truncated, and the client asks again over TCP. What is not of its zone a
-//! server may pass on to others ([`Zone::forward`]); the host does that, over UDP.
-//!
-//! Names are compared without case (RFC 4343). Compression pointers are followed backwards only, so
-//! decoding always ends.
+//! server may pass on to others ([`Zone::forward`]); the host does that, over UDP. An alias is answered
+//! with what it stands for (RFC 1034, 3.6.2); where that is not of the zone, others are asked for it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use packet::Addr;
 use smoltcp::socket::tcp;
 
+use super::dns_message::{
+    CLASS_IN, Data, Found, HEADER, Record, TYPE_CNAME, query_of, read_answer, read_name, read_u16,
+    write_record,
+};
+use super::zone::{Zone, canonical};
 use super::{Application, peer_finished, read_into, write_from};
+
+pub use super::dns_message::{DnsAnswer, RecordType, ResponseCode};
+pub(crate) use super::dns_message::{id_of, is_response, parse_answer, query, with_id};
 
 /// Octets of an answer over UDP (RFC 1035, 4.2.1).
 pub const MAX_UDP_MESSAGE: usize = 512;
 
-const HEADER: usize = 12;
-const CLASS_IN: u16 = 1;
-
-/// Record type asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RecordType {
-    /// IPv4 addresses.
-    A,
-    /// IPv6 addresses.
-    Aaaa,
-}
-
-impl RecordType {
-    const fn code(self) -> u16 {
-        match self {
-            RecordType::A => 1,
-            RecordType::Aaaa => 28,
-        }
-    }
-
-    fn of(addr: Addr) -> RecordType {
-        if addr.is_v4() { RecordType::A } else { RecordType::Aaaa }
-    }
-}
-
-/// Names and their addresses.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Zone {
-    records: BTreeMap<String, Vec<Addr>>,
-    /// Time to live of every record, seconds.
-    pub ttl: u32,
-    forwarding: Option<Forwarding>,
-}
-
-/// Who answers for names outside a zone.
+/// A query that other servers have the answer to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Forwarding {
-    /// The zone's own name; every name that ends in it is the zone's to answer or to deny.
-    origin: String,
-    /// Servers, asked in turn.
-    upstreams: Vec<Addr>,
+pub(crate) struct Passed<'z> {
+    /// What they are asked, under an identification of its own.
+    pub message: Vec<u8>,
+    /// Whether it is another question than the client's: for what the client's name stands for.
+    pub aliased: bool,
+    /// The servers, at least one.
+    pub upstreams: &'z [Addr],
 }
 
-impl Zone {
-    /// An empty zone whose records live for `ttl` seconds.
-    #[must_use]
-    pub fn new(ttl: u32) -> Zone {
-        Zone { records: BTreeMap::new(), ttl, forwarding: None }
-    }
-
-    /// Adds an address to a name. Case and a final dot do not matter.
-    pub fn add(&mut self, name: &str, addr: Addr) {
-        self.records.entry(canonical(name)).or_default().push(addr);
-    }
-
-    /// Passes questions for names that do not end in `origin` and have no record on to these servers,
-    /// at port 53. Without any, the zone denies every name that it does not have.
-    pub fn forward(&mut self, origin: &str, upstreams: Vec<Addr>) {
-        self.forwarding =
-            (!upstreams.is_empty()).then(|| Forwarding { origin: canonical(origin), upstreams });
-    }
-
-    /// The servers to ask for a name that is not this zone's; empty if it is, or if there are none.
-    #[must_use]
-    pub fn upstreams(&self, name: &str) -> &[Addr] {
-        let name = canonical(name);
-        match &self.forwarding {
-            Some(forwarding)
-                if !self.records.contains_key(&name) && !is_within(&name, &forwarding.origin) =>
-            {
-                &forwarding.upstreams
-            }
-            _ => &[],
-        }
-    }
-
-    /// Addresses of a name; `None` if there is no such name (NXDOMAIN).
-    #[must_use]
-    pub fn lookup(&self, name: &str) -> Option<&[Addr]> {
-        self.records.get(&canonical(name)).map(Vec::as_slice)
-    }
-}
-
-fn canonical(name: &str) -> String {
-    name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
-}
-
-/// Whether `name` is `origin` or below it, both canonical.
-fn is_within(name: &str, origin: &str) -> bool {
-    let rest = name.strip_suffix(origin);
-    origin.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-}
-
-/// Response code (RFC 1035, 4.1.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ResponseCode {
-    /// The name exists.
-    NoError,
-    /// The server could not read the query.
-    FormatError,
-    /// The server failed.
-    ServerFailure,
-    /// There is no such name.
-    NxDomain,
-    /// The server does not know this kind of query.
-    NotImplemented,
-    /// The server will not answer.
-    Refused,
-    /// Another code, 6 to 15.
-    Other(u8),
-}
-
-impl ResponseCode {
-    const fn code(self) -> u8 {
-        match self {
-            ResponseCode::NoError => 0,
-            ResponseCode::FormatError => 1,
-            ResponseCode::ServerFailure => 2,
-            ResponseCode::NxDomain => 3,
-            ResponseCode::NotImplemented => 4,
-            ResponseCode::Refused => 5,
-            ResponseCode::Other(code) => code & 15,
-        }
-    }
-
-    const fn from_code(code: u8) -> ResponseCode {
-        match code & 15 {
-            0 => ResponseCode::NoError,
-            1 => ResponseCode::FormatError,
-            2 => ResponseCode::ServerFailure,
-            3 => ResponseCode::NxDomain,
-            4 => ResponseCode::NotImplemented,
-            5 => ResponseCode::Refused,
-            other => ResponseCode::Other(other),
-        }
-    }
-}
-
-/// What a name server answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DnsAnswer {
-    /// Response code.
-    pub code: ResponseCode,
-    /// Addresses of the type asked for, in the order sent.
-    pub addresses: Vec<Addr>,
-    /// The answer did not fit; ask again over TCP.
-    pub truncated: bool,
-}
-
-fn read_u16(bytes: &[u8], at: usize) -> Option<u16> {
-    bytes.get(at..)?.first_chunk::<2>().map(|b| u16::from_be_bytes(*b))
-}
-
-/// Reads a name at `at`; the name without final dot, and where reading goes on.
-fn read_name(bytes: &[u8], at: usize) -> Option<(String, usize)> {
-    let mut name = String::new();
-    let mut at = at;
-    let mut after = None;
-    // A pointer must point before everything read so far, which also bounds the loop.
-    let mut limit = at;
-    loop {
-        let length = *bytes.get(at)?;
-        match length {
-            0 => return Some((name, after.unwrap_or(at + 1))),
-            1..=63 => {
-                let label = bytes.get(at + 1..at + 1 + usize::from(length))?;
-                if !name.is_empty() {
-                    name.push('.');
-                }
-                // A dot or an octet beyond ASCII inside a label cannot be part of a name we know.
-                let plain = label.iter().all(|b| b.is_ascii_graphic() && *b != b'.');
-                name.push_str(std::str::from_utf8(label).ok().filter(|_| plain)?);
-                if name.len() > 253 {
-                    return None;
-                }
-                at += 1 + usize::from(length);
-            }
-            192..=255 => {
-                let target = usize::from(read_u16(bytes, at)? & 0x3fff);
-                after.get_or_insert(at + 2);
-                if target >= limit {
-                    return None;
-                }
-                limit = target;
-                at = target;
-            }
-            _ => return None,
-        }
-    }
-}
-
-/// Writes a name; `None` if a label is empty or longer than 63 octets, or the name than 253.
-fn write_name(name: &str, out: &mut Vec<u8>) -> Option<()> {
-    let name = name.strip_suffix('.').unwrap_or(name);
-    if name.len() > 253 {
+/// What to ask others, under identification `id`, to answer a query; `None` for what the zone itself
+/// answers, and for what is no well-formed query of one question.
+pub(crate) fn pass_on<'z>(zone: &'z Zone, query: &[u8], id: u16) -> Option<Passed<'z>> {
+    let standard = read_u16(query, 2)? & 0xf800 == 0 && read_u16(query, 4)? == 1;
+    let (name, at) = read_name(query, HEADER).filter(|_| standard)?;
+    let kind = read_u16(query, at).filter(|_| read_u16(query, at + 2) == Some(CLASS_IN))?;
+    let upstreams = Some(zone.upstreams(&name)).filter(|u| !u.is_empty())?;
+    let resolved = zone.resolve(&name);
+    let aliased = !resolved.aliases.is_empty();
+    let message = if !aliased {
+        with_id(query, id)?
+    } else if [RecordType::A.code(), RecordType::Aaaa.code()].contains(&kind) {
+        query_of(id, &resolved.name, kind)?
+    } else {
+        // The alias itself is the answer.
         return None;
-    }
-    for label in name.split('.').filter(|_| !name.is_empty()) {
-        let length = u8::try_from(label.len()).ok().filter(|n| (1..=63).contains(n))?;
-        out.push(length);
-        out.extend_from_slice(label.as_bytes());
-    }
-    out.push(0);
-    Some(())
-}
-
-/// A query for the addresses of a name; `None` if it is not a name.
-pub(crate) fn query(id: u16, name: &str, record: RecordType) -> Option<Vec<u8>> {
-    let mut out = Vec::with_capacity(HEADER + name.len() + 6);
-    out.extend(id.to_be_bytes());
-    // Recursion desired, one question.
-    out.extend([0x01, 0x00, 0, 1, 0, 0, 0, 0, 0, 0]);
-    write_name(name, &mut out)?;
-    out.extend(record.code().to_be_bytes());
-    out.extend(CLASS_IN.to_be_bytes());
-    Some(out)
-}
-
-/// The servers to pass a query on to; empty for what the zone itself answers, and for what is no
-/// well-formed query of one question.
-pub(crate) fn upstreams<'z>(zone: &'z Zone, query: &[u8]) -> &'z [Addr] {
-    let is_query = read_u16(query, 2).is_some_and(|flags| flags & 0xf800 == 0)
-        && read_u16(query, 4) == Some(1);
-    match read_name(query, HEADER) {
-        Some((name, at)) if is_query && read_u16(query, at + 2) == Some(CLASS_IN) => {
-            zone.upstreams(&name)
-        }
-        _ => &[],
-    }
-}
-
-/// A message with another identification; `None` for what has no header.
-pub(crate) fn with_id(message: &[u8], id: u16) -> Option<Vec<u8>> {
-    let rest = message.get(2..).filter(|_| message.len() >= HEADER)?;
-    Some([&id.to_be_bytes(), rest].concat())
-}
-
-/// The identification of a message.
-pub(crate) fn id_of(message: &[u8]) -> Option<u16> {
-    read_u16(message, 0)
-}
-
-/// Whether `message` is a response to the query `asked`: of its identification, to its question
-/// (RFC 5452, 3).
-pub(crate) fn is_response(message: &[u8], asked: &[u8]) -> bool {
-    let question = |bytes: &[u8]| {
-        let (name, at) = read_name(bytes, HEADER)?;
-        Some((canonical(&name), read_u16(bytes, at)?, read_u16(bytes, at + 2)?))
     };
-    id_of(message) == id_of(asked)
-        && read_u16(message, 2).is_some_and(|flags| flags & 0x8000 != 0)
-        && read_u16(message, 4) == Some(1)
-        && question(message).is_some_and(|q| Some(q) == question(asked))
+    Some(Passed { message, aliased, upstreams })
 }
 
 /// The answer to a query, at most `limit` octets; `None` for what is not to be answered at all (a
-/// response, or no header). A name that would have to be asked for elsewhere is refused.
+/// response, or no header). A name that would have to be asked for elsewhere is refused; of an alias
+/// that stands for one, the alias alone is answered.
 pub(crate) fn respond(zone: &Zone, query: &[u8], limit: usize) -> Option<Vec<u8>> {
+    answer(zone, query, None, limit)
+}
+
+/// The answer to a query for an alias, with what another server said of the name it stands for; `None`
+/// if that is not well-formed.
+pub(crate) fn respond_aliased(
+    zone: &Zone,
+    query: &[u8],
+    said: &[u8],
+    limit: usize,
+) -> Option<Vec<u8>> {
+    answer(zone, query, Some(read_answer(said)?), limit)
+}
+
+fn answer(zone: &Zone, query: &[u8], said: Option<Found>, limit: usize) -> Option<Vec<u8>> {
     let flags = read_u16(query, 2)?;
     let questions = read_u16(query, 4)?;
     if query.len() < HEADER || flags & 0x8000 != 0 {
@@ -285,49 +82,43 @@ pub(crate) fn respond(zone: &Zone, query: &[u8], limit: usize) -> Option<Vec<u8>
         let (kind, class) = (read_u16(query, at)?, read_u16(query, at + 2)?);
         Some((name, kind, class, query.get(HEADER..at + 4)?))
     });
-    let mut answers: Vec<Addr> = Vec::new();
     let mut quoted: &[u8] = &[];
-    let code = match question {
-        _ if opcode != 0 => ResponseCode::NotImplemented,
+    let mut asked = String::new();
+    let found = match question {
+        _ if opcode != 0 => ResponseCode::NotImplemented.into(),
         Some((name, kind, class, octets)) if questions == 1 => {
             quoted = octets;
-            match zone.lookup(&name) {
-                _ if class != CLASS_IN || !zone.upstreams(&name).is_empty() => {
-                    ResponseCode::Refused
-                }
-                None => ResponseCode::NxDomain,
-                Some(addresses) => {
-                    answers.extend(addresses.iter().filter(|a| RecordType::of(**a).code() == kind));
-                    ResponseCode::NoError
-                }
+            asked = canonical(&name);
+            if class == CLASS_IN {
+                find(zone, &name, kind, said)
+            } else {
+                ResponseCode::Refused.into()
             }
         }
-        _ => ResponseCode::FormatError,
+        _ => ResponseCode::FormatError.into(),
     };
-    let mut out = Vec::with_capacity(HEADER + quoted.len() + answers.len() * 28);
+    let mut out = Vec::with_capacity(HEADER + quoted.len() + found.records.len() * 28);
     out.extend_from_slice(query.get(..2)?);
     // Response, opcode as asked, authoritative; recursion desired as asked.
     out.push(0x84 | (opcode as u8) << 3 | (flags >> 8) as u8 & 1);
-    out.push(code.code());
+    out.push(found.code.code());
     out.extend([0, u8::from(!quoted.is_empty()), 0, 0, 0, 0, 0, 0]);
     out.extend_from_slice(quoted);
+    let mut truncated = found.truncated;
     let mut written: u16 = 0;
-    for addr in answers {
-        let octets = address_octets(addr);
-        // Name (a pointer to the question), type, class, TTL, length, address.
-        if out.len() + 12 + octets.len() > limit {
-            if let Some(flags) = out.get_mut(2) {
-                *flags |= 0x02;
-            }
+    // The names written so far, which later ones point to.
+    let mut names = vec![(asked, HEADER)];
+    for record in found.records {
+        let before = out.len();
+        if write_record(&record, &mut names, &mut out).is_none() || out.len() > limit {
+            out.truncate(before);
+            truncated = true;
             break;
         }
-        out.extend((0xc000 | HEADER as u16).to_be_bytes());
-        out.extend(RecordType::of(addr).code().to_be_bytes());
-        out.extend(CLASS_IN.to_be_bytes());
-        out.extend(zone.ttl.to_be_bytes());
-        out.extend((octets.len() as u16).to_be_bytes());
-        out.extend(octets);
         written += 1;
+    }
+    if let Some(flags) = out.get_mut(2).filter(|_| truncated) {
+        *flags |= 0x02;
     }
     if let Some(count) = out.get_mut(6..8) {
         count.copy_from_slice(&written.to_be_bytes());
@@ -335,42 +126,44 @@ pub(crate) fn respond(zone: &Zone, query: &[u8], limit: usize) -> Option<Vec<u8>
     Some(out)
 }
 
-fn address_octets(addr: Addr) -> Vec<u8> {
-    if addr.is_v4() { addr.low32().to_be_bytes().to_vec() } else { addr.0.to_be_bytes().to_vec() }
-}
-
-/// Reads the answer to the query `asked`; `None` if it is not one.
-pub(crate) fn parse_answer(bytes: &[u8], asked: &[u8]) -> Option<DnsAnswer> {
-    let flags = read_u16(bytes, 2)?;
-    if bytes.get(..2) != asked.get(..2) || flags & 0x8000 == 0 || bytes.len() < HEADER {
-        return None;
+/// What the zone, and other servers if they were asked, have for a name and a type.
+fn find(zone: &Zone, name: &str, kind: u16, said: Option<Found>) -> Found {
+    let resolved = zone.resolve(name);
+    let aliased = !resolved.aliases.is_empty();
+    let alias = |(owner, target): (String, &str)| Record {
+        owner,
+        ttl: zone.ttl,
+        data: Data::Alias(target.to_owned()),
+    };
+    let mut records: Vec<Record> = resolved.aliases.into_iter().map(alias).collect();
+    if kind == TYPE_CNAME && aliased {
+        records.truncate(1);
+        return Found { records, ..ResponseCode::NoError.into() };
     }
-    let (_, asked_end) = read_name(asked, HEADER)?;
-    let wanted = read_u16(asked, asked_end)?;
-    let mut at = HEADER;
-    for _ in 0..read_u16(bytes, 4)? {
-        at = read_name(bytes, at)?.1 + 4;
+    if resolved.endless {
+        return ResponseCode::ServerFailure.into();
     }
-    let mut addresses = Vec::new();
-    for _ in 0..read_u16(bytes, 6)? {
-        let (_, fixed) = read_name(bytes, at)?;
-        let kind = read_u16(bytes, fixed)?;
-        let length = usize::from(read_u16(bytes, fixed + 8)?);
-        let data = bytes.get(fixed + 10..fixed + 10 + length)?;
-        at = fixed + 10 + length;
-        if kind == wanted {
-            addresses.push(match (data.first_chunk::<4>(), data.first_chunk::<16>()) {
-                (_, Some(v6)) if length == 16 && kind == 28 => Addr(u128::from_be_bytes(*v6)),
-                (Some(v4), _) if length == 4 && kind == 1 => Addr::v4(u32::from_be_bytes(*v4)),
-                _ => return None,
-            });
+    let address = |addr: &Addr| Record {
+        owner: resolved.name.clone(),
+        ttl: zone.ttl,
+        data: Data::Address(*addr),
+    };
+    // The code is that of the last name (RFC 6604, 3).
+    let mut found = match zone.lookup(&resolved.name) {
+        Some(own) => {
+            let wanted = own.iter().filter(|a| RecordType::of(**a).code() == kind);
+            Found { records: wanted.map(address).collect(), ..ResponseCode::NoError.into() }
         }
-    }
-    Some(DnsAnswer {
-        code: ResponseCode::from_code(flags as u8),
-        addresses,
-        truncated: flags & 0x0200 != 0,
-    })
+        None => match said {
+            Some(said) => said,
+            // The client may ask on, or has what it wanted.
+            None if aliased && zone.is_outside(&resolved.name) => ResponseCode::NoError.into(),
+            None if !zone.upstreams(&resolved.name).is_empty() => ResponseCode::Refused.into(),
+            None => ResponseCode::NxDomain.into(),
+        },
+    };
+    records.append(&mut found.records);
+    Found { records, ..found }
 }
 
 /// The server's side of one TCP connection: any number of queries, each with a length prefix.
@@ -436,14 +229,6 @@ mod tests {
     }
 
     #[test]
-    fn a_query_is_what_rfc_1035_says() {
-        let bytes = query(0x1234, "a.bc", RecordType::A).unwrap();
-        let expected =
-            b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x01a\x02bc\x00\x00\x01\x00\x01";
-        assert_eq!(bytes, expected);
-    }
-
-    #[test]
     fn an_answer_is_what_rfc_1035_says() {
         let mut zone = Zone::new(0x0102_0304);
         zone.add("a.bc", "10.0.0.9".parse().unwrap());
@@ -480,7 +265,8 @@ mod tests {
         zone.forward("Cluster.Local.", vec![upstream]);
         let asked = |name: &str, record| {
             let query = query(7, name, record).unwrap();
-            (upstreams(&zone, &query).len(), respond(&zone, &query, 512).unwrap()[3] & 15)
+            let passed = pass_on(&zone, &query, 9).map_or(0, |p| p.upstreams.len());
+            (passed, respond(&zone, &query, 512).unwrap()[3] & 15)
         };
         for (name, expected) in [
             ("nsx.lab.local", (1, 5)),
@@ -499,33 +285,11 @@ mod tests {
         for (at, value) in [(2, 0x81), (2, 0x11), (5, 2), (5, 0), (20, 3)] {
             let mut bad = good.clone();
             bad[at] = value;
-            assert!(upstreams(&zone, &bad).is_empty(), "octet {at} = {value}");
+            assert_eq!(pass_on(&zone, &bad, 9), None, "octet {at} = {value}");
         }
         for n in 0..good.len() {
-            assert!(upstreams(&zone, &good[..n]).is_empty(), "cut at {n}");
+            assert_eq!(pass_on(&zone, &good[..n], 9), None, "cut at {n}");
         }
-    }
-
-    #[test]
-    fn responses_are_told_from_other_messages() {
-        let asked = query(0x1234, "a.bc", RecordType::A).unwrap();
-        let mut answer = asked.clone();
-        assert!(!is_response(&answer, &asked), "a query is no response");
-        answer[2] |= 0x80;
-        assert!(is_response(&answer, &asked));
-        answer[13] = b'A';
-        assert!(is_response(&answer, &asked), "case does not matter");
-        for (at, value) in [(0, 0), (1, 0), (5, 0), (13, b'b'), (18, 28), (20, 3)] {
-            let mut other = answer.clone();
-            other[at] = value;
-            assert!(!is_response(&other, &asked), "octet {at} = {value}");
-        }
-        for n in 0..answer.len() {
-            assert!(!is_response(&answer[..n], &asked), "cut at {n}");
-        }
-        let renamed = with_id(&asked, 0xabcd).unwrap();
-        assert_eq!((id_of(&renamed), &renamed[2..]), (Some(0xabcd), &asked[2..]));
-        assert_eq!(with_id(&asked[..11], 1), None);
     }
 
     #[test]
@@ -566,10 +330,69 @@ mod tests {
     }
 
     #[test]
-    fn not_a_name() {
-        let long = "a".repeat(64);
-        for name in ["a..b", ".a", long.as_str(), &"abc.".repeat(70)] {
-            assert_eq!(query(1, name, RecordType::A), None, "{name}");
+    fn an_alias_is_answered_as_rfc_1034_says() {
+        let mut zone = Zone::new(5);
+        zone.alias("w.bc", "a.bc");
+        zone.add("a.bc", "10.0.0.9".parse().unwrap());
+        zone.alias("gone.bc", "no.bc");
+        zone.alias("loop.bc", "loop.bc");
+        zone.alias("out.bc", "example.com");
+        zone.forward("bc", vec!["10.0.0.1".parse().unwrap()]);
+        let bytes = respond(&zone, &query(7, "W.bc", RecordType::A).unwrap(), 512).unwrap();
+        // The CNAME's data begins at octet 34; the address belongs to that name.
+        let expected =
+            b"\x00\x07\x85\x00\x00\x01\x00\x02\x00\x00\x00\x00\x01W\x02bc\x00\x00\x01\x00\x01\
+            \xc0\x0c\x00\x05\x00\x01\x00\x00\x00\x05\x00\x06\x01a\x02bc\x00\
+            \xc0\x22\x00\x01\x00\x01\x00\x00\x00\x05\x00\x04\x0a\x00\x00\x09";
+        assert_eq!(bytes, expected);
+        // Code and number of records; 5 asks for the alias itself, 15 for mail exchangers.
+        let ask = |name: &str, kind: u16| {
+            let answer = respond(&zone, &query_of(7, name, kind).unwrap(), 512).unwrap();
+            (answer[3] & 15, answer[7])
+        };
+        assert_eq!(ask("w.bc", 28), (0, 1), "there is no IPv6 address");
+        assert_eq!(ask("w.bc", 5), (0, 1));
+        assert_eq!(ask("gone.bc", 1), (3, 1), "RFC 6604: the last name does not exist");
+        assert_eq!(ask("loop.bc", 1), (2, 0));
+        assert_eq!(ask("out.bc", 1), (0, 1), "the client may ask on");
+        // Only for addresses others are asked, and for the name it stands for.
+        let pass = |name: &str, kind| pass_on(&zone, &query_of(7, name, kind).unwrap(), 9);
+        let passed = pass("out.bc", 28).unwrap();
+        assert_eq!(passed.message, query(9, "example.com", RecordType::Aaaa).unwrap());
+        assert!(passed.aliased);
+        assert_eq!(pass("out.bc", 15), None);
+        assert_eq!(pass("w.bc", 1), None);
+    }
+
+    #[test]
+    fn what_others_say_of_an_alias_is_handed_on() {
+        let mut zone = Zone::new(5);
+        zone.alias("out.bc", "d.ef");
+        zone.forward("bc", vec!["10.0.0.1".parse().unwrap()]);
+        let mut upstream = Zone::new(60);
+        upstream.alias("d.ef", "g.ef");
+        upstream.add("g.ef", "10.0.0.7".parse().unwrap());
+        let asked = query(7, "out.bc", RecordType::A).unwrap();
+        let passed = pass_on(&zone, &asked, 9).unwrap();
+        let said = respond(&upstream, &passed.message, 512).unwrap();
+        let bytes = respond_aliased(&zone, &asked, &said, 512).unwrap();
+        // The question ends at octet 24, so that d.ef is at 36 and g.ef at 54.
+        let expected =
+            b"\x00\x07\x85\x00\x00\x01\x00\x03\x00\x00\x00\x00\x03out\x02bc\x00\x00\x01\x00\x01\
+            \xc0\x0c\x00\x05\x00\x01\x00\x00\x00\x05\x00\x06\x01d\x02ef\x00\
+            \xc0\x24\x00\x05\x00\x01\x00\x00\x00\x3c\x00\x06\x01g\x02ef\x00\
+            \xc0\x36\x00\x01\x00\x01\x00\x00\x00\x3c\x00\x04\x0a\x00\x00\x07";
+        assert_eq!(bytes, expected);
+        assert_eq!(parse_answer(&bytes, &asked).unwrap().addresses, ["10.0.0.7".parse().unwrap()]);
+        // A name that does not exist there does not exist.
+        let none = respond(&Zone::new(5), &passed.message, 512).unwrap();
+        let bytes = respond_aliased(&zone, &asked, &none, 512).unwrap();
+        assert_eq!((bytes[3] & 15, bytes[7]), (3, 1));
+        // What does not fit is truncated, and what is cut off is no answer.
+        let short = respond_aliased(&zone, &asked, &said, 60).unwrap();
+        assert_eq!((short[2] & 2, short[7], short.len()), (2, 2, 60));
+        for n in 12..said.len() {
+            assert_eq!(respond_aliased(&zone, &asked, &said[..n], 512), None, "cut at {n}");
         }
     }
 }

@@ -5,9 +5,12 @@
 //! never blocks, keeps bounded buffers and reads no clock.
 
 pub mod dns;
+mod dns_message;
 pub(crate) mod echo;
 pub(crate) mod exchange;
 pub mod http;
+pub(crate) mod talk;
+pub mod zone;
 
 use smoltcp::socket::tcp;
 
