@@ -3,6 +3,7 @@
 //! Every command builds the lab that the `-f` paths define in this process, on the virtual clock,
 //! does its work and ends; `up` runs it on the wall clock with real interfaces.
 
+#[allow(rustdoc::broken_intra_doc_links, reason = "its doc comments are help for a terminal")]
 mod args;
 mod commands;
 mod exit;
