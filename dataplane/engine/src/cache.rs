@@ -12,29 +12,14 @@ use packet::{Frame, Headers, Icmp, IcmpMessage, Ip, Mac, Rewrite, Time, Transpor
 use std::collections::VecDeque;
 use std::hash::Hash;
 
-/// Cache key of an IPv4 flow at a port.
+/// Cache key of an IPv4 flow at a port, packed so that hashing and comparing are two words each:
+/// addresses, ports and ingress port; destination MAC and protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Key4 {
-    port: u32,
-    src: u32,
-    dst: u32,
-    src_port: u16,
-    dst_port: u16,
-    dst_mac: Mac,
-    protocol: u8,
-}
+pub struct Key4(u128, u64);
 
-/// Cache key of an IPv6 flow at a port.
+/// Cache key of an IPv6 flow at a port: source; destination; the rest as in [`Key4`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Key6 {
-    port: u32,
-    src: u128,
-    dst: u128,
-    src_port: u16,
-    dst_port: u16,
-    dst_mac: Mac,
-    protocol: u8,
-}
+pub struct Key6(u128, u128, u64, u64);
 
 /// Cache key of either family. Ports carry no VLAN tags: a tagged frame never gets here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,8 +35,8 @@ impl FlowKey {
     #[must_use]
     pub fn port(&self) -> PortId {
         match self {
-            FlowKey::V4(key) => PortId(key.port),
-            FlowKey::V6(key) => PortId(key.port),
+            FlowKey::V4(Key4(flow, _)) => PortId((*flow >> 96) as u32),
+            FlowKey::V6(Key6(_, _, ports, _)) => PortId((*ports >> 32) as u32),
         }
     }
 
@@ -74,27 +59,13 @@ impl FlowKey {
             Transport::LaterFragment => return None,
             _ => ip.ports(),
         };
-        let (port, dst_mac, protocol) = (port.0, headers.dst_mac, ip.protocol);
+        let ports = u64::from(port.0) << 32 | u64::from(src_port) << 16 | u64::from(dst_port);
+        let link = headers.dst_mac.to_u64() << 8 | u64::from(ip.protocol);
         Some(if ip.is_v4() {
-            FlowKey::V4(Key4 {
-                port,
-                src: ip.src.low32(),
-                dst: ip.dst.low32(),
-                src_port,
-                dst_port,
-                dst_mac,
-                protocol,
-            })
+            let addresses = u64::from(ip.src.low32()) << 32 | u64::from(ip.dst.low32());
+            FlowKey::V4(Key4(u128::from(ports) << 64 | u128::from(addresses), link))
         } else {
-            FlowKey::V6(Key6 {
-                port,
-                src: ip.src.0,
-                dst: ip.dst.0,
-                src_port,
-                dst_port,
-                dst_mac,
-                protocol,
-            })
+            FlowKey::V6(Key6(ip.src.0, ip.dst.0, ports, link))
         })
     }
 }
