@@ -437,8 +437,8 @@ fn a_rule_that_changes_takes_effect_on_a_live_flow() {
     b.advance(b.now + Duration::from_secs(1));
 }
 
-#[test]
-fn a_clusterip_flow_beside_a_direct_one_from_the_same_port_gets_another() {
+/// The network with a ClusterIP, 10.96.0.10:53, whose only member is pod/b.
+fn with_dns() -> Network {
     let mut net = network();
     let member =
         Member { address: ip("10.244.0.34"), port: 53, name: "pod/b".into(), hypervisor: None };
@@ -457,7 +457,12 @@ fn a_clusterip_flow_beside_a_direct_one_from_the_same_port_gets_another() {
         }],
         Vec::new(),
     );
-    let mut b = Bench::new(net);
+    net
+}
+
+#[test]
+fn a_clusterip_flow_beside_a_direct_one_from_the_same_port_gets_another() {
+    let mut b = Bench::new(with_dns());
     let direct = udp("10.244.0.18", "10.244.0.34", mac(1)).build();
     let service = udp("10.244.0.18", "10.96.0.10", mac(1)).build();
     assert_eq!(only(&b.send(POD_A, direct), POD_B).ip().unwrap().ports(), (4000, 53));
@@ -575,28 +580,7 @@ fn what_a_router_answers_passes_the_routers_before_it() {
 
 #[test]
 fn a_direct_flow_beside_a_clusterip_one_from_the_same_port_gets_another() {
-    let mut net = network();
-    net.distributed_balancer = VirtualServers::new(
-        vec![VirtualServer {
-            name: "dns".into(),
-            address: ip("10.96.0.10"),
-            protocol: 17,
-            port: 53,
-            members: vec![Member {
-                address: ip("10.244.0.34"),
-                port: 53,
-                name: "pod/b".into(),
-                hypervisor: None,
-            }],
-            snat: PoolSnat::Transparent,
-            local_only: false,
-            affinity: None,
-            source_ranges: Vec::new(),
-            no_members: NoMembers::Reject,
-        }],
-        Vec::new(),
-    );
-    let mut b = Bench::new(net);
+    let mut b = Bench::new(with_dns());
     let service = udp("10.244.0.18", "10.96.0.10", mac(1)).build();
     let direct = udp("10.244.0.18", "10.244.0.34", mac(1)).build();
     only(&b.send(POD_A, service.clone()), POD_B);

@@ -46,6 +46,8 @@ pub struct View<'a> {
     pub sessions: &'a Sessions,
     /// Learned tables and balancer positions.
     pub tables: &'a Tables,
+    /// State of the learned tables.
+    pub generation: u64,
     /// The moment.
     pub now: packet::Time,
 }
@@ -149,7 +151,7 @@ impl<'a, O: Observer> Walk<'a, O> {
             mtu: self.mtu,
             plan: self.plan,
             hold: self.hold,
-            generation: 0,
+            generation: self.view.generation,
             cacheable,
         }
     }
@@ -196,14 +198,18 @@ impl<'a, O: Observer> Walk<'a, O> {
             self.workload_receives(out, port, vnic)?;
         }
         self.mtu = self.mtu.min(port.mtu);
-        let too_large =
-            self.headers.ip().is_some_and(|ip| wire_len(self.frame, &self.headers, ip) > port.mtu);
-        if too_large && self.fragment_to.is_none_or(|to| to > port.mtu) {
+        if self.is_too_large_for(port) {
             // A switch has no address to answer from: the sender's own segment MTU is wrong.
             return Err(self.drop(Stage::Port, DropReason::FragmentationNeeded, &port.name, None));
         }
         self.note(Stage::Port, &port.name, || LEAVES.to_owned());
         Ok(())
+    }
+
+    /// Whether the packet, cut if it may be, does not fit a port's link.
+    fn is_too_large_for(&self, port: &Port) -> bool {
+        let fits = self.ip().is_none_or(|ip| wire_len(self.frame, &self.headers, ip) <= port.mtu);
+        !fits && self.fragment_to.is_none_or(|to| to > port.mtu)
     }
 
     /// Ends the walk with a counted drop.

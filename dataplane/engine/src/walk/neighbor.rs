@@ -123,7 +123,7 @@ impl<O: Observer> Walk<'_, O> {
 }
 
 /// The router interfaces in a segment.
-fn gateways<'n>(
+pub(super) fn gateways<'n>(
     net: &'n Network,
     segment: &'n Segment,
 ) -> impl Iterator<Item = (RouterId, InterfaceId, &'n Router, &'n Interface)> {

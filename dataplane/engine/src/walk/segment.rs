@@ -1,7 +1,7 @@
 //! Switching in a segment.
 
+use super::neighbor::gateways;
 use super::{Place, Stop, Walk};
-use crate::cache::wire_len;
 use crate::drops::{Drop, DropReason, Stage};
 use crate::network::{PortId, Segment, SegmentId};
 use crate::plan::{Learned, Verdict};
@@ -16,10 +16,7 @@ impl<O: Observer> Walk<'_, O> {
             return Err(self.drop(Stage::Segment, DropReason::UnknownPort, "segment", None));
         };
         let own = self.headers.src_mac;
-        let is_gateways = segment.gateways.iter().any(|(r, i)| {
-            net.router(*r).and_then(|r| r.interface(*i)).is_some_and(|i| i.mac == own)
-        });
-        if is_gateways {
+        if gateways(net, segment).any(|(_, _, _, interface)| interface.mac == own) {
             return Err(self.drop(Stage::Segment, DropReason::BadSourceMac, &segment.name, None));
         }
         if segment.learning && !segment.stations.contains_key(&self.headers.src_mac) {
@@ -31,15 +28,13 @@ impl<O: Observer> Walk<'_, O> {
         if dst.is_group() {
             return Err(self.flood(segment));
         }
-        let gateway = segment.gateways.iter().find(|(r, i)| {
-            net.router(*r).and_then(|r| r.interface(*i)).is_some_and(|i| i.mac == dst)
-        });
-        if let Some((router, interface)) = gateway {
+        let gateway = gateways(net, segment).find(|(_, _, _, interface)| interface.mac == dst);
+        if let Some((router, interface, _, _)) = gateway {
             if !matches!(self.headers.payload, Payload::Ip(_)) {
                 return Err(self.drop(Stage::Segment, DropReason::NonIp, &segment.name, None));
             }
             self.note(Stage::Segment, &segment.name, || "to the gateway".to_owned());
-            return Ok(Place::Router(*router, *interface));
+            return Ok(Place::Router(router, interface));
         }
         let out = self.station(id, segment)?;
         if out == self.ingress {
@@ -79,11 +74,7 @@ impl<O: Observer> Walk<'_, O> {
         let mut refused = Vec::new();
         for id in segment.ports.iter().copied().filter(|id| *id != self.ingress) {
             let Some(port) = net.port(id) else { continue };
-            let too_large = self
-                .headers
-                .ip()
-                .is_some_and(|ip| wire_len(self.frame, &self.headers, ip) > port.mtu);
-            if too_large && self.fragment_to.is_none_or(|to| to > port.mtu) {
+            if self.is_too_large_for(port) {
                 refused.push(Drop {
                     stage: Stage::Port,
                     reason: DropReason::FragmentationNeeded,

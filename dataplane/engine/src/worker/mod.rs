@@ -195,7 +195,7 @@ impl Worker {
         }
         self.report_for(port, &walked);
         for _ in 0..ATTEMPTS {
-            let view = View { net, sessions: &self.sessions, tables: &self.tables, now };
+            let view = self.view(net, now);
             let mut recorder = Recorder::default();
             let outcome = if self.recorded.is_some() {
                 Walk::new(view, port, &frame, walked, &mut recorder).run()
@@ -205,16 +205,12 @@ impl Worker {
             if self.is_behind(&walked, &outcome) {
                 continue;
             }
-            let generation = self.generation;
             match self.commit(net, port, &frame, &walked, &outcome, now) {
                 Ok(session) => {
                     if let Some(recorded) = &mut self.recorded {
                         let steps = recorder.steps;
                         recorded.push(Recorded { time: now, port, frame: frame.clone(), steps });
                     }
-                    // What this very packet taught may change what its walk looked up: an action
-                    // is as old as its walk.
-                    let outcome = Outcome { generation, ..outcome };
                     self.finish(net, port, frame, walked, outcome, session, now, tx);
                     return;
                 }
@@ -230,6 +226,12 @@ impl Worker {
             }
         }
         self.drop_at(net, port, DropReason::SessionConflict, Stage::Session, bytes, now);
+    }
+
+    /// What a walk reads now. What its packet teaches may change it: an action is as old as its walk.
+    fn view<'a>(&'a self, net: &'a Network, now: Time) -> View<'a> {
+        let Worker { sessions, tables, generation, .. } = self;
+        View { net, sessions, tables, generation: *generation, now }
     }
 
     #[allow(

@@ -5,7 +5,7 @@ use crate::drops::{Drop, DropReason, Stage};
 use crate::network::{Network, PortId};
 use crate::plan::Verdict;
 use crate::trace::{Recorder, Step};
-use crate::walk::{View, Walk};
+use crate::walk::Walk;
 use packet::{EmbeddedRewrite, Frame, Rewrite, Time, parse};
 
 /// Where a traced frame ended.
@@ -55,7 +55,7 @@ impl Worker {
             return refused(Stage::Port, DropReason::IcmpChecksum, None);
         }
         let mut recorder = Recorder::default();
-        let view = View { net, sessions: &self.sessions, tables: &self.tables, now };
+        let view = self.view(net, now);
         let outcome = Walk::new(view, port, frame, walked, &mut recorder).run();
         let held = matches!(outcome.verdict, Verdict::Hold(_));
         let end = match outcome.verdict {
