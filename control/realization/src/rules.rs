@@ -180,8 +180,7 @@ impl Compiler<'_> {
     fn peer(&self, namespace: &str, peer: &PolicyPeer) -> (AddressSet, String) {
         match peer {
             PolicyPeer::IpBlock { cidr, except } => {
-                let holes = AddressSet::from_ranges(except.iter().map(|n| block_range(*n)));
-                let set = AddressSet::from_ranges([block_range(*cidr)]).without(&holes);
+                let set = except.iter().fold(block(*cidr), |set, hole| set.without(&block(*hole)));
                 let mut text = cidr.to_string();
                 if !except.is_empty() {
                     let list: Vec<String> = except.iter().map(ToString::to_string).collect();
@@ -265,9 +264,17 @@ pub(crate) fn pods_text(selector: &Selector, namespace: &str) -> String {
     }
 }
 
-fn block_range(net: IpNet) -> (Addr, Addr) {
-    let prefix = Prefix::new(net.network().into(), net.prefix_len());
-    (prefix.first(), prefix.last())
+/// The addresses of a network. A short IPv6 prefix such as `::/0` covers the mapped IPv4 space in bits, not in meaning.
+fn block(net: IpNet) -> AddressSet {
+    let range = (Addr::from(net.network()), Addr::from(net.broadcast()));
+    let all = AddressSet::from_ranges([range]);
+    match net {
+        IpNet::V4(_) => all,
+        IpNet::V6(_) => {
+            let ipv4 = Prefix::new(Addr::UNSPECIFIED_V4, 0);
+            all.without(&AddressSet::from_ranges([(ipv4.first(), ipv4.last())]))
+        }
+    }
 }
 
 /// What is in both.

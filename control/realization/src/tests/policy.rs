@@ -397,3 +397,35 @@ fn a_rule_that_can_never_match_is_told() {
     );
     assert!(notices(&with_policy(&block("Egress", "to", "192.0.2.0/24"))).is_empty());
 }
+
+/// An IPv6 block covers the mapped IPv4 space in bits, not in meaning: `::/0` is no IPv4 address, and its holes are none either.
+#[test]
+fn an_ipv6_block_matches_no_ipv4() {
+    let manifest = |cidr: &str| {
+        documents(&[
+            "{kind: SupervisorCluster, metadata: {name: s}, spec: {podCIDRv6: 'fd00:244::/48'}}",
+            &namespace("a"),
+            &pod("a", "x"),
+            &pod("a", "y"),
+            &format!(
+                "{{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {{name: p, namespace: a}}, \
+                 spec: {{podSelector: {{}}, policyTypes: [Ingress], ingress: [{{from: [{{ipBlock: {{{cidr}}}}}]}}]}}}}"
+            ),
+        ])
+    };
+    for (cidr, v4, v6) in [
+        ("cidr: '::/0'", Action::Drop, Action::Allow),
+        ("cidr: '::/0', except: ['fd00::/8']", Action::Drop, Action::Drop),
+        ("cidr: '::/64'", Action::Drop, Action::Drop),
+        ("cidr: 0.0.0.0/0", Action::Allow, Action::Drop),
+    ] {
+        let lab = realized(&manifest(cidr));
+        let rules = port(&lab, "pod/a/y").0.vnic.clone().unwrap().rules_in;
+        let addresses = |name: &str| lab.names.port(name).unwrap().1.addresses.clone();
+        let (from, to) = (addresses("pod/a/x"), addresses("pod/a/y"));
+        for (at, expected) in [v4, v6].into_iter().enumerate() {
+            let flow = (from[at], to[at], protocol::TCP, 80);
+            assert_eq!(first_match(&lab.network, &rules, flow), expected, "{cidr}, {}", from[at]);
+        }
+    }
+}
