@@ -9,7 +9,7 @@
 
 #[path = "reference_model/bench.rs"]
 mod bench;
-#[path = "reference_model/lab.rs"]
+#[path = "reference_model/lab/mod.rs"]
 mod lab;
 #[path = "reference_model/random.rs"]
 mod random;

@@ -6,9 +6,10 @@
 //! port that NAT allocated where the sender's own was taken, and the path of equal ones. It checks that such a port was free and
 //! that a flow keeps its path.
 //!
-//! Left out: IPv6, fragments, MTU, ARP (but for neighbours that do not answer), groups, SecurityPolicy, more than one segment a
-//! namespace, and Endpoints written by hand.
+//! Left out: IPv6 fragments and services (there are no virtual IPv6 addresses), ARP and neighbour discovery (but for neighbours that
+//! do not answer), groups, and Endpoints written by hand.
 
+mod fragments;
 mod memory;
 mod network;
 pub mod packet;
@@ -22,8 +23,9 @@ use std::time::Duration;
 
 use definitions::Definitions;
 
-pub use network::{Atlas, Station};
+pub use network::{Atlas, Block, NatKind, NatRule, Station};
 
+use fragments::{First, Fragments};
 use memory::{Memories, Memory};
 use network::Network;
 use packet::{Flow, Framed, Packet, Seen};
@@ -37,7 +39,7 @@ const WAITING: usize = 8;
 /// A neighbour that is being asked for.
 #[derive(Clone, Debug)]
 struct Asked {
-    address: std::net::Ipv4Addr,
+    address: std::net::IpAddr,
     until: Duration,
     /// What the senders are told in the end, with their ports.
     senders: Vec<(u32, Option<Packet>)>,
@@ -47,7 +49,7 @@ struct Asked {
 #[derive(Clone, Debug)]
 struct Turn {
     scope: Scope,
-    server: (std::net::Ipv4Addr, u8, u16),
+    server: (std::net::IpAddr, u8, u16),
     next: usize,
 }
 
@@ -55,9 +57,9 @@ struct Turn {
 #[derive(Clone, Debug)]
 struct Sticky {
     scope: Scope,
-    server: (std::net::Ipv4Addr, u8, u16),
-    client: std::net::Ipv4Addr,
-    member: (std::net::Ipv4Addr, u16),
+    server: (std::net::IpAddr, u8, u16),
+    client: std::net::IpAddr,
+    member: (std::net::IpAddr, u16),
     until: Duration,
 }
 
@@ -68,8 +70,9 @@ pub struct Model {
     memories: Memories,
     turns: Vec<Turn>,
     stickies: Vec<Sticky>,
-    paths: Vec<(Flow, std::net::Ipv4Addr)>,
+    paths: Vec<(Flow, std::net::IpAddr)>,
     asked: Vec<Asked>,
+    fragments: Fragments,
     now: Duration,
 }
 
@@ -95,6 +98,7 @@ impl Model {
             stickies: Vec::new(),
             paths: Vec::new(),
             asked: Vec::new(),
+            fragments: Fragments::default(),
             now: Duration::ZERO,
         })
     }
@@ -107,8 +111,11 @@ impl Model {
     pub fn replace(&mut self, definitions: &Definitions, atlas: &Atlas) -> Result<(), String> {
         let next = Network::new(definitions, atlas)?;
         for old in &self.network.workloads {
-            if !next.workloads.iter().any(|new| new.name == old.name) {
-                self.memories.forget_workload(old.port, old.address);
+            let stays = |new: &network::Workload| {
+                (&new.name, new.port, &new.addresses) == (&old.name, old.port, &old.addresses)
+            };
+            if !next.workloads.iter().any(stays) {
+                self.memories.forget_workload(old.port, &old.addresses);
             }
         }
         self.network = next;
@@ -119,6 +126,7 @@ impl Model {
     pub fn pass(&mut self, now: Duration) -> Vec<Seen> {
         self.now = self.now.max(now);
         self.memories.age(self.now);
+        self.fragments.age(self.now);
         let now = self.now;
         let (given_up, asked) = self.asked.drain(..).partition(|a| a.until <= now);
         self.asked = asked;
@@ -133,30 +141,96 @@ impl Model {
     /// A frame comes in by `port`. `observed` is what the judged program sent for it: read only where the definitions leave a
     /// choice.
     pub fn receive(&mut self, port: u32, frame: &Framed, observed: &[Seen]) -> Verdict {
-        let mut walk = Walk::new(self, port, frame, observed);
+        let Some(piece) = frame.packet.piece else {
+            return self.one(port, frame, &frame.packet, observed).0;
+        };
+        let first = self.fragments.comes(port, &frame.packet, piece, self.now);
+        let verdict = match first {
+            None => Verdict { out: Vec::new(), why: "overlapping fragments".to_owned() },
+            Some(First::Refused) => {
+                Verdict { out: Vec::new(), why: "a fragment of a lost datagram".to_owned() }
+            }
+            Some(First::Passed(content)) => self.later(port, frame, content, observed),
+            Some(First::Awaited) if piece.offset > 0 => {
+                self.fragments.waits(port, frame);
+                Verdict { out: Vec::new(), why: "waits for the first fragment".to_owned() }
+            }
+            Some(First::Awaited) => self.first(port, frame, observed),
+        };
+        self.fragments.forget_complete();
+        verdict
+    }
+
+    /// The first fragment, and those that waited for it.
+    fn first(&mut self, port: u32, frame: &Framed, observed: &[Seen]) -> Verdict {
+        let content = frame.packet.content;
+        let (mut verdict, passed) = self.one(port, frame, &frame.packet, observed);
+        let fate = match passed {
+            Some(true) => First::Passed(content),
+            Some(false) => First::Refused,
+            None => First::Awaited,
+        };
+        if fate == First::Awaited {
+            return verdict;
+        }
+        for waiting in self.fragments.settles(port, &frame.packet, fate) {
+            if fate != First::Refused {
+                verdict.out.extend(self.later(port, &waiting, content, observed).out);
+            }
+        }
+        verdict
+    }
+
+    /// A later fragment goes its first one's way.
+    fn later(
+        &mut self,
+        port: u32,
+        frame: &Framed,
+        content: packet::Content,
+        observed: &[Seen],
+    ) -> Verdict {
+        let mut walks = *frame;
+        walks.packet.content = content;
+        self.one(port, &walks, &frame.packet, observed).0
+    }
+
+    /// One packet: `frame` is what places look at, `original` what it is. Whether it passed; `None`: it waits.
+    fn one(
+        &mut self,
+        port: u32,
+        frame: &Framed,
+        original: &Packet,
+        observed: &[Seen],
+    ) -> (Verdict, Option<bool>) {
+        let mut walk = Walk::new(self, port, frame, original.size(), observed);
         let end = walk.run();
         let done = walk.finish();
         let mut out: Vec<Seen> = Vec::new();
-        let why = match end {
+        let (why, passed) = match end {
             End::Out(to) => {
                 if let Some(conflict) = self.conflict(&done.fresh, &done.superseded) {
-                    return Verdict { out, why: conflict };
+                    return (Verdict { out, why: conflict }, Some(false));
                 }
-                out.push(Seen { port: to, packet: done.packet });
+                let mut packet = done.packet;
+                if original.is_later_piece() {
+                    packet.content = original.content;
+                }
+                let pieces = fragments::cut(packet, done.cut_to.unwrap_or(u16::MAX));
+                out.extend(pieces.into_iter().map(|packet| Seen { port: to, packet }));
                 self.remember(frame, &done);
-                "delivered".to_owned()
+                ("delivered".to_owned(), true)
             }
             End::Asks(address) => {
                 self.ask(address, port, done.answer);
-                return Verdict { out, why: format!("waits for {address}") };
+                return (Verdict { out, why: format!("waits for {address}") }, None);
             }
-            End::Gone(why) => why,
+            End::Gone(why) => (why, false),
         };
         if let Some(killed) = done.killed {
             self.memories.forget(killed);
         }
         out.extend(done.answer.map(|packet| Seen { port, packet }));
-        Verdict { out, why }
+        (Verdict { out, why }, Some(passed))
     }
 
     /// How many conversations are remembered, and how many memories of them there are.
@@ -171,7 +245,7 @@ impl Model {
         self.memories.lines()
     }
 
-    fn ask(&mut self, address: std::net::Ipv4Addr, port: u32, answer: Option<Packet>) {
+    fn ask(&mut self, address: std::net::IpAddr, port: u32, answer: Option<Packet>) {
         let until = self.now + PATIENCE;
         match self.asked.iter_mut().find(|a| a.address == address) {
             Some(asked) if asked.senders.len() < WAITING => asked.senders.push((port, answer)),

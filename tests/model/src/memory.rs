@@ -1,10 +1,10 @@
 //! What places remember of conversations: two plain lists, searched from the front. A memory is looked at for its age whenever
 //! time is told.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::packet::{Content, Flow, Packet};
+use crate::packet::{Content, Flow, Packet, flag};
 use crate::tcp::{Connection, Segment};
 use crate::timers::{Column, State, lifetime};
 
@@ -25,7 +25,7 @@ pub(crate) enum Deed {
     /// Let it pass, judged as this flow, into (true) or out of the workload.
     Allowed { judged: Flow, into: bool },
     /// Gave it to a member of the service at this address and port.
-    Balanced { service: (Ipv4Addr, u16), to_itself: bool },
+    Balanced { service: (IpAddr, u16), to_itself: bool },
     /// Gave it another source port than a ClusterIP's flow has.
     KeptApart,
     /// Translated its source, or left it by a rule.
@@ -200,11 +200,11 @@ impl Memories {
     }
 
     /// Forgets all conversations of a workload.
-    pub(crate) fn forget_workload(&mut self, port: u32, address: Ipv4Addr) {
+    pub(crate) fn forget_workload(&mut self, port: u32, addresses: &[IpAddr]) {
         let own = [Place::Balancer(port), Place::Firewall(port)];
         let is_about = |m: &Memory| {
             let ends = [m.came.src, m.came.dst, m.went.src, m.went.dst];
-            own.contains(&m.place) || ends.contains(&address)
+            own.contains(&m.place) || ends.iter().any(|end| addresses.contains(end))
         };
         let gone: Vec<u64> =
             self.list.iter().filter(|m| is_about(m)).map(|m| m.conversation).collect();
@@ -217,8 +217,13 @@ impl Memories {
     pub(crate) fn begin(&mut self, packet: &Packet, now: Duration) -> u64 {
         self.serial += 1;
         let protocol = match packet.content {
+            Content::Tcp { flags, .. } if flags & flag::SYN == 0 => {
+                Protocol::Tcp(Connection::under_way())
+            }
             Content::Tcp { .. } => Protocol::Tcp(Connection::default()),
-            Content::Udp { .. } => Protocol::Datagrams { along: 0, answered: false },
+            Content::Udp { .. } | Content::Rest { .. } => {
+                Protocol::Datagrams { along: 0, answered: false }
+            }
             Content::Echo { .. } | Content::Error { .. } => Protocol::Query,
         };
         self.conversations.push(Conversation { serial: self.serial, last: now, protocol });

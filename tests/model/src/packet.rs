@@ -1,7 +1,7 @@
 //! A packet as the model sees it: nothing but what decides its way.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 /// IP protocol numbers (IANA).
 pub mod protocol {
@@ -11,6 +11,8 @@ pub mod protocol {
     pub const TCP: u8 = 6;
     /// UDP.
     pub const UDP: u8 = 17;
+    /// ICMPv6. In a [`Flow`](super::Flow) it is written as [`ICMP`]: the addresses tell them apart.
+    pub const ICMP6: u8 = 58;
 }
 
 /// TCP flag bits (RFC 9293, 3.1).
@@ -34,9 +36,9 @@ pub type Mac = [u8; 6];
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Flow {
     /// Source address.
-    pub src: Ipv4Addr,
+    pub src: IpAddr,
     /// Destination address.
-    pub dst: Ipv4Addr,
+    pub dst: IpAddr,
     /// IP protocol number.
     pub protocol: u8,
     /// Source port.
@@ -72,7 +74,7 @@ impl fmt::Debug for Flow {
 }
 
 /// What is behind the IP header.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Content {
     /// A TCP segment.
     Tcp {
@@ -95,6 +97,8 @@ pub enum Content {
         src_port: u16,
         /// Destination port.
         dst_port: u16,
+        /// Octets of data.
+        len: u32,
     },
     /// An echo request or reply.
     Echo {
@@ -102,40 +106,107 @@ pub enum Content {
         reply: bool,
         /// Identifier.
         id: u16,
+        /// Octets of data.
+        len: u32,
     },
     /// An ICMP error.
     Error {
-        /// Type.
-        kind: u8,
-        /// Code.
-        code: u8,
+        /// What it says.
+        complaint: Complaint,
         /// The flow of the packet it quotes.
         quote: Flow,
     },
+    /// What a fragment behind the first one has: no header.
+    Rest {
+        /// IP protocol number.
+        protocol: u8,
+        /// Octets of data.
+        len: u32,
+    },
 }
 
-/// An IPv4 packet.
+/// What an ICMP error says (RFC 792; RFC 4443 in brackets).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Complaint {
+    /// 3/1 (1/3).
+    HostUnreachable,
+    /// 3/3 (1/4).
+    PortUnreachable,
+    /// 3/13 (1/1).
+    Prohibited,
+    /// 3/4 with the MTU of RFC 1191 (2/0).
+    TooBig(u16),
+    /// 11/0 (3/0).
+    TimeExceeded,
+}
+
+/// Which part of a datagram a fragment is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Piece {
+    /// Octets in front of it, the transport header included.
+    pub offset: u32,
+    /// Others follow.
+    pub more: bool,
+}
+
+/// An IP packet.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Packet {
     /// Source address.
-    pub src: Ipv4Addr,
+    pub src: IpAddr,
     /// Destination address.
-    pub dst: Ipv4Addr,
-    /// Time to live.
+    pub dst: IpAddr,
+    /// Time to live, or hop limit.
     pub ttl: u8,
+    /// Routers may cut it (IPv4 without DF). It has an identification then.
+    pub cut: Option<u16>,
+    /// It is a fragment.
+    pub piece: Option<Piece>,
     /// The rest.
     pub content: Content,
 }
 
 impl Packet {
+    /// A whole packet that nobody may cut, as a host sends it.
+    #[must_use]
+    pub fn whole(src: IpAddr, dst: IpAddr, ttl: u8, content: Content) -> Packet {
+        Packet { src, dst, ttl, cut: None, piece: None, content }
+    }
+
+    /// Octets behind the IP header.
+    #[must_use]
+    pub fn payload(&self) -> u32 {
+        match self.content {
+            Content::Tcp { len, .. } => 20 + len,
+            Content::Udp { len, .. } | Content::Echo { len, .. } => 8 + len,
+            // ICMP header, the quoted IP header and eight octets of what it carried.
+            Content::Error { .. } if self.src.is_ipv4() => 8 + 20 + 8,
+            Content::Error { .. } => 8 + 40 + 8,
+            Content::Rest { len, .. } => len,
+        }
+    }
+
+    /// Octets with the IP header: what an MTU bounds.
+    #[must_use]
+    pub fn size(&self) -> u32 {
+        self.payload() + if self.src.is_ipv4() { 20 } else { 40 }
+    }
+
+    /// Whether it is a fragment that has no transport header.
+    #[must_use]
+    pub fn is_later_piece(&self) -> bool {
+        self.piece.is_some_and(|piece| piece.offset > 0)
+    }
+
     /// The flow that the packet belongs to. An ICMP error belongs to the flow of the packet it quotes, and goes against it.
     #[must_use]
     pub fn flow(&self) -> Flow {
         let (protocol, src_port, dst_port) = match self.content {
             Content::Tcp { src_port, dst_port, .. } => (protocol::TCP, src_port, dst_port),
-            Content::Udp { src_port, dst_port } => (protocol::UDP, src_port, dst_port),
+            Content::Udp { src_port, dst_port, .. } => (protocol::UDP, src_port, dst_port),
             Content::Echo { id, .. } => (protocol::ICMP, id, id),
             Content::Error { quote, .. } => return quote.reversed(),
+            Content::Rest { protocol, .. } => (protocol, 0, 0),
         };
         Flow { src: self.src, dst: self.dst, protocol, src_port, dst_port }
     }
@@ -171,15 +242,27 @@ impl fmt::Debug for Packet {
             Content::Tcp { flags, seq, ack, len, .. } => {
                 write!(f, "{:?} [{}] seq {seq} ack {ack} len {len}", self.flow(), letters(flags))?;
             }
-            Content::Udp { .. } => write!(f, "{:?}", self.flow())?,
-            Content::Echo { reply, .. } => {
-                write!(f, "{:?} {}", self.flow(), if reply { "reply" } else { "request" })?;
+            Content::Udp { len, .. } | Content::Rest { len, .. } => {
+                write!(f, "{:?} len {len}", self.flow())?;
             }
-            Content::Error { kind, code, quote } => {
-                write!(f, "ICMP {} > {} {kind}/{code} about ({quote:?})", self.src, self.dst)?;
+            Content::Echo { reply, len, .. } => {
+                let what = if reply { "reply" } else { "request" };
+                write!(f, "{:?} {what} len {len}", self.flow())?;
+            }
+            Content::Error { complaint, quote } => {
+                write!(f, "ICMP {} > {} {complaint:?} about ({quote:?})", self.src, self.dst)?;
             }
         }
-        write!(f, " ttl {}", self.ttl)
+        write!(f, " ttl {}", self.ttl)?;
+        if let Some(id) = self.cut {
+            write!(f, " id {id}")?;
+        }
+        match self.piece {
+            Some(Piece { offset, more }) => {
+                write!(f, " piece at {offset}{}", if more { ", more follow" } else { "" })
+            }
+            None => Ok(()),
+        }
     }
 }
 

@@ -54,6 +54,12 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
+    /// A connection that was under way when it was first seen counts as established (docs/choices.md).
+    pub(crate) fn under_way() -> Connection {
+        let end = End { syn: true, ..End::default() };
+        Connection { ends: [end, end], open: true, reset: false }
+    }
+
     fn end(&self, sender: usize) -> End {
         self.ends.get(sender).copied().unwrap_or_default()
     }

@@ -1,7 +1,7 @@
 //! The engine and the model side by side, and what they have been through.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use definitions::model::ObjectName;
@@ -9,9 +9,10 @@ use definitions::{Definitions, Input, load};
 use engine::network::{Network, PortId};
 use engine::{Received, Worker, WorkerConfig};
 use model::packet::{Framed, Mac, Seen};
-use model::{Atlas, Model, Station, wire};
-use packet::{Addr, Frame, Time};
-use realization::{Allocations, Names, Realized, realize};
+use model::wire::{self, neighbors};
+use model::{Atlas, Block, Model, Station};
+use packet::{Frame, Time};
+use realization::{Allocations, Logical, Names, Realized, realize};
 
 use crate::lab::{Lab, OUTSIDE, UPLINKS};
 use crate::random::Random;
@@ -19,7 +20,7 @@ use crate::random::Random;
 /// Stations outside are forgotten after 300 s: they speak more often.
 const INTRODUCTION: Duration = Duration::from_secs(200);
 /// Steps that a failure shows.
-const SHOWN: usize = 20;
+const SHOWN: usize = 60;
 /// Delivered packets that may still be answered.
 const ANSWERABLE: usize = 48;
 
@@ -37,12 +38,14 @@ pub struct Bench {
     pub sent: VecDeque<(u32, Framed)>,
     /// What came out lately.
     pub delivered: VecDeque<(u32, Framed)>,
+    /// Fragments that came out, by where and of what.
+    pieces: BTreeMap<(u32, IpAddr, IpAddr, Option<u16>), Vec<Vec<u8>>>,
+    /// The last identification of a datagram.
+    pub identification: u16,
+    /// Fragments that are still to be sent.
+    pub unsent: VecDeque<(u32, Framed, Vec<u8>)>,
     history: VecDeque<String>,
     said: BTreeMap<String, usize>,
-}
-
-pub fn v4(address: Addr) -> Ipv4Addr {
-    Ipv4Addr::from(address.low32())
 }
 
 fn definitions(yaml: &str) -> Definitions {
@@ -58,11 +61,12 @@ fn realized(definitions: &Definitions, kept: &Allocations) -> Realized {
 
 fn station(names: &Names, name: &str) -> Station {
     let (_, place) = names.port(name).unwrap();
-    Station { port: place.port.0, mac: place.mac.0, address: v4(place.addresses[0]) }
+    let addresses = place.addresses.iter().map(|a| a.to_ip()).collect();
+    Station { port: place.port.0, mac: place.mac.0, addresses }
 }
 
 /// Who was given what.
-fn atlas(lab: &Lab, names: &Names) -> Atlas {
+fn atlas(lab: &Lab, names: &Names, logical: &Logical) -> Atlas {
     let mut atlas = Atlas { vms: vec![station(names, "vm/cp-1")], ..Atlas::default() };
     for (namespace, pod) in lab.pods() {
         let found = station(names, &format!("pod/{namespace}/{pod}"));
@@ -73,18 +77,22 @@ fn atlas(lab: &Lab, names: &Names) -> Atlas {
     }
     for (namespace, name, outside) in lab.services() {
         let key = ObjectName::new(namespace, name);
-        atlas.cluster_ips.push((key.clone(), v4(names.cluster_ip(&key).unwrap())));
+        atlas.cluster_ips.push((key.clone(), names.cluster_ip(&key).unwrap().to_ip()));
         if outside {
-            let vip = v4(names.vip(&key).unwrap());
+            let vip = names.vip(&key).unwrap().to_ip();
             atlas.vips.push((key, vip));
         }
     }
     for n in 0..lab.namespaces() {
         let name = format!("ns-{n}");
-        atlas.gateways.push((name.clone(), v4(names.gateway(&name).unwrap())));
-        if lab.nat() {
-            atlas.snat.push((name.clone(), v4(names.snat(&name).unwrap())));
+        // None where pods are routed, or the NAT table is written by hand.
+        if let Ok(address) = names.snat(&name) {
+            atlas.snat.push((name.clone(), address.to_ip()));
         }
+    }
+    for segment in logical.segments.iter().filter(|s| s.kind == "overlay") {
+        let nets = segment.networks.iter().map(|net| net.parse().unwrap()).collect();
+        atlas.blocks.push(Block { namespace: segment.namespace.clone(), nets });
     }
     atlas
 }
@@ -94,26 +102,26 @@ impl Bench {
         let mut random = Random::new(seed);
         let lab = Lab::new(&mut random, mortal);
         let definitions = definitions(&lab.yaml());
-        let Realized { mut network, allocations, names, .. } =
+        let Realized { mut network, allocations, names, logical, .. } =
             realized(&definitions, &Allocations::default());
         (network.epoch, network.seed) = (1, seed);
-        let mut atlas = atlas(&lab, &names);
+        let mut atlas = atlas(&lab, &names, &logical);
         let mut worker = Worker::new(WorkerConfig { seed, ..WorkerConfig::default() });
         // Who is asked for a MAC says it.
-        let mut ask = |asker: &Station, target: Ipv4Addr| -> Mac {
-            let frame = Frame::new(wire::arp_request(asker.mac, asker.address, target));
+        let mut ask = |asker: &Station, target: IpAddr| -> Mac {
+            let frame = Frame::new(neighbors::request(asker.mac, asker.addresses[0], target));
             let mut batch = vec![Received { port: PortId(asker.port), frame }];
             let mut tx = Vec::new();
             worker.process(&network, &mut batch, Time::ZERO, &mut tx);
-            let reply = tx.iter().find_map(|(_, f)| wire::read_arp(&f.bytes).filter(|a| a.3));
+            let reply = tx.iter().find_map(|(_, f)| neighbors::answer(&f.bytes));
             reply.unwrap_or_else(|| panic!("{target} does not answer {asker:?}")).0
         };
-        let (pod, gateway) = (atlas.pods[0].1.clone(), atlas.gateways[0].1);
-        atlas.gateway_mac = ask(&pod, gateway);
-        for (link, address) in UPLINKS {
+        let pod = atlas.pods[0].1.clone();
+        atlas.gateway_mac = ask(&pod, gateway_of(&atlas, pod.addresses[0]));
+        for (link, addresses) in UPLINKS {
             let asker =
                 atlas.outside.iter().find(|(network, _)| network == link).unwrap().1.clone();
-            let mac = ask(&asker, address.parse().unwrap());
+            let mac = ask(&asker, addresses[0].parse().unwrap());
             atlas.uplink_macs.push((link.to_owned(), mac));
         }
         let model = Model::new(&definitions, &atlas).unwrap();
@@ -129,6 +137,9 @@ impl Bench {
             introduced: None,
             sent: VecDeque::new(),
             delivered: VecDeque::new(),
+            pieces: BTreeMap::new(),
+            identification: 0,
+            unsent: VecDeque::new(),
             history: VecDeque::new(),
             said: BTreeMap::new(),
         }
@@ -164,7 +175,7 @@ impl Bench {
     fn read(tx: &[(PortId, Frame)]) -> Result<Vec<(Seen, Framed)>, String> {
         let mut all = Vec::new();
         for (port, frame) in tx {
-            if wire::read_arp(&frame.bytes).is_some() {
+            if neighbors::is_resolution(&frame.bytes) {
                 continue;
             }
             let framed = wire::read(&frame.bytes).map_err(|e| {
@@ -184,8 +195,10 @@ impl Bench {
         let mut batch = Vec::new();
         for (network, host) in &self.atlas.outside {
             let (_, tier0) = UPLINKS.iter().find(|(link, _)| link == network).unwrap();
-            let frame = wire::arp_request(host.mac, host.address, tier0.parse().unwrap());
-            batch.push(Received { port: PortId(host.port), frame: Frame::new(frame) });
+            for (own, tier0) in host.addresses.iter().zip(tier0) {
+                let frame = neighbors::request(host.mac, *own, tier0.parse().unwrap());
+                batch.push(Received { port: PortId(host.port), frame: Frame::new(frame) });
+            }
         }
         let now = self.time();
         self.worker.process(&self.network, &mut batch, now, &mut Vec::new());
@@ -216,9 +229,20 @@ impl Bench {
         Ok(())
     }
 
-    /// Sends a frame through both.
+    /// Sends a whole packet through both.
     pub fn send(&mut self, port: u32, framed: Framed) -> Result<(), String> {
-        let frame = Frame::new(wire::build(&framed));
+        keep(&mut self.sent, (port, framed));
+        self.send_octets(port, framed, wire::build(&framed))
+    }
+
+    /// Sends a frame through both.
+    pub fn send_octets(
+        &mut self,
+        port: u32,
+        framed: Framed,
+        octets: Vec<u8>,
+    ) -> Result<(), String> {
+        let frame = Frame::new(octets);
         let mut tx = Vec::new();
         let now = self.time();
         self.model.pass(self.now);
@@ -226,6 +250,11 @@ impl Bench {
         let mut batch = vec![Received { port: PortId(port), frame }];
         self.worker.process(&self.network, &mut batch, now, &mut tx);
         let read = Bench::read(&tx)?;
+        let frames: Vec<Vec<u8>> = tx
+            .into_iter()
+            .map(|(_, frame)| frame.bytes)
+            .filter(|bytes| !neighbors::is_resolution(bytes))
+            .collect();
         let sent: Vec<Seen> = read.iter().map(|(seen, _)| *seen).collect();
         let verdict = self.model.receive(port, &framed, &sent);
         let drops: Vec<String> = self
@@ -244,11 +273,17 @@ impl Bench {
         same.map_err(|e| {
             format!("{e}\n  for {framed:02x?} at port {port}\n  the engine dropped: {drops:?}")
         })?;
-        for (seen, framed) in read {
+        for ((seen, framed), frame) in read.into_iter().zip(frames) {
             self.addressed(seen.port, &framed)?;
-            keep(&mut self.delivered, (seen.port, framed));
+            if framed.packet.piece.is_some() {
+                self.joined(seen, frame)?;
+            } else {
+                keep(&mut self.delivered, (seen.port, framed));
+            }
         }
-        keep(&mut self.sent, (port, framed));
+        if self.random.chance(10) {
+            self.audit()?;
+        }
         Ok(())
     }
 
@@ -257,14 +292,14 @@ impl Bench {
         let what = self.lab.change(&mut self.random);
         self.note(what);
         let definitions = definitions(&self.lab.yaml());
-        let Realized { mut network, allocations, names, .. } =
+        let Realized { mut network, allocations, names, logical, .. } =
             realized(&definitions, &self.allocations);
         (network.epoch, network.seed) = (self.network.epoch + 1, self.network.seed);
         (self.network, self.allocations) = (network, allocations);
         self.atlas = Atlas {
             gateway_mac: self.atlas.gateway_mac,
             uplink_macs: self.atlas.uplink_macs.clone(),
-            ..atlas(&self.lab, &names)
+            ..atlas(&self.lab, &names, &logical)
         };
         self.model.replace(&definitions, &self.atlas)
     }
@@ -290,6 +325,22 @@ impl Bench {
         ))
     }
 
+    /// A fragment was delivered: who puts all of them together has a packet whose checksums are right.
+    fn joined(&mut self, seen: Seen, frame: Vec<u8>) -> Result<(), String> {
+        let Seen { port, packet } = seen;
+        let key = (port, packet.src, packet.dst, packet.cut);
+        if self.pieces.len() > ANSWERABLE {
+            self.pieces.clear();
+        }
+        let pieces = self.pieces.entry(key).or_default();
+        pieces.push(frame);
+        let Some(whole) = wire::join(pieces) else { return Ok(()) };
+        self.pieces.remove(&key);
+        let framed = wire::read(&whole).map_err(|e| format!("joined, {packet:?} has {e}"))?;
+        keep(&mut self.delivered, (port, framed));
+        Ok(())
+    }
+
     /// A frame is for the station at its port.
     fn addressed(&self, port: u32, framed: &Framed) -> Result<(), String> {
         let pods = self.atlas.pods.iter().map(|(_, s)| s);
@@ -299,6 +350,15 @@ impl Bench {
             Some(station) if station.mac == framed.dst_mac => Ok(()),
             _ => Err(format!("port {port} got a frame for {:02x?}", framed.dst_mac)),
         }
+    }
+}
+
+/// The gateway on the segment of an address: F2, the first one.
+pub fn gateway_of(atlas: &Atlas, address: IpAddr) -> IpAddr {
+    let nets = atlas.blocks.iter().flat_map(|b| &b.nets);
+    match nets.filter(|net| net.contains(&address)).map(ipnet::IpNet::network).next().unwrap() {
+        IpAddr::V4(net) => IpAddr::V4((u32::from(net) + 1).into()),
+        IpAddr::V6(net) => IpAddr::V6((u128::from(net) + 1).into()),
     }
 }
 

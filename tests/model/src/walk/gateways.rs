@@ -1,21 +1,22 @@
 //! The gateways: load balancer, NAT and routes of the Tier-1; reverse path, routes and equal paths of the Tier-0.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use definitions::own::UrpfMode;
 
-use super::{End, Entry, Scope, Stop, Walk, gone, server};
-use crate::memory::{Deed, Place};
-use crate::network::Target;
-use crate::packet::{Content, Flow};
+use super::balancer::server;
+use super::{End, Entry, Scope, Stop, Walk, gone};
+use crate::memory::{Deed, Memory, Place};
+use crate::network::{NatKind, Source, Target, is_broadcast};
+use crate::packet::{Complaint, Content, Flow};
 
 impl Walk<'_> {
     // The Tier-1.
 
-    pub(super) fn tier1(&mut self, entry: Entry) -> Stop<u32> {
+    pub(super) fn tier1(&mut self, entry: &Entry) -> Stop<u32> {
         let network = self.network;
-        let hidden = |a: Ipv4Addr| network.private.iter().any(|net| net.contains(&a));
-        self.martians(&entry)?;
+        let hidden = |a: IpAddr| network.private.iter().any(|net| net.contains(&a));
+        self.martians(entry)?;
         self.legal_flags()?;
         let known = self.recall(Place::Tier1)?;
         if let Some((memory, way)) = &known {
@@ -27,32 +28,42 @@ impl Walk<'_> {
             return gone("a private destination");
         }
         let is_vip = network.outer_servers.iter().any(|s| s.address == dst);
-        let has_interface =
-            dst == network.transit.1 || network.blocks.iter().any(|b| b.gateway == dst);
-        if has_interface || network.tier1_addresses.contains(&dst) {
-            let taken = network.tier1_addresses.contains(&dst);
+        let has_interface = dst == network.transit.1
+            || network.blocks.iter().flat_map(crate::network::Block::gateways).any(|g| g == dst);
+        let taken = network.tier1_addresses.iter().any(|net| net.contains(&dst));
+        if has_interface || taken {
             return self.local(!taken || is_vip, !taken);
         }
-        self.time_to_live(&entry)?;
+        self.time_to_live(entry)?;
         if let Some(block) = network.block_of(dst) {
-            if dst == block.net.broadcast() {
+            if block.is_broadcast(dst) {
                 return gone("a broadcast address");
             }
+            self.fits(network.inner_mtu, entry)?;
             return match network.workload_with(dst) {
-                Some(workload) => self.reaches_workload(workload),
+                Some(workload) => {
+                    self.passed += 1;
+                    self.reaches_workload(workload)
+                }
                 None => {
-                    self.error(3, 1, entry.address);
+                    self.complains(Complaint::HostUnreachable, entry);
                     Err(End::Asks(dst))
                 }
             };
+        }
+        if dst.is_ipv6() {
+            // No IPv6 leads out of the cluster.
+            self.complains(Complaint::HostUnreachable, entry);
+            return gone("no route");
         }
         if !owned {
             self.source_nat(hidden(self.done.packet.flow().src))?;
         }
         let memory = known.as_ref().map(|(memory, _)| memory);
         self.keeps_private(hidden(self.done.packet.src), memory)?;
+        self.fits(network.inner_mtu, entry)?;
         self.passed += 1;
-        self.tier0(Entry { address: network.transit.0, uplink: false })
+        self.tier0(&Entry { addresses: vec![network.transit.0], uplink: false })
     }
 
     /// Whether a virtual server takes the packet.
@@ -67,16 +78,14 @@ impl Walk<'_> {
         let Some(server) = server(&network.outer_servers, flow) else {
             return gone("a port that the VIP does not have");
         };
-        let client = std::net::IpAddr::V4(flow.src);
-        if !server.clients.is_empty() && !server.clients.iter().any(|net| net.contains(&client)) {
+        if !server.clients.is_empty() && !server.clients.iter().any(|net| net.contains(&flow.src)) {
             return gone("a client that the VIP does not serve");
         }
         let member = self.choose(server, Scope::Tier1, flow, None)?;
-        let src = server.source.unwrap_or(flow.src);
-        let wanted = Flow { src, dst: member.address, dst_port: member.port, ..flow };
+        let wanted = Flow { dst: member.address, dst_port: member.port, ..flow };
         let went = match server.source {
-            Some(_) => self.allocate(&[Place::Tier1], wanted),
-            None => self.stays(wanted, flow),
+            Source::OneOf(pool) => self.one_of(pool, wanted),
+            Source::Client => self.stays(wanted, flow),
         };
         let Some(went) = went else { return gone("no port is free") };
         let service = (server.address, server.port);
@@ -84,6 +93,14 @@ impl Walk<'_> {
         self.remember(Place::Tier1, flow, went, deed);
         self.rewrite(flow, went);
         Ok(true)
+    }
+
+    /// The source becomes an address of the pool: the one that was observed, else any.
+    fn one_of(&self, pool: ipnet::IpNet, wanted: Flow) -> Option<Flow> {
+        let seen = self.observed.iter().map(|seen| seen.packet.flow().src);
+        seen.chain(pool.hosts())
+            .filter(|src| pool.contains(src))
+            .find_map(|src| self.allocate(&[Place::Tier1], Flow { src, ..wanted }))
     }
 
     /// A flow that keeps its source, if its answers are nobody else's.
@@ -95,24 +112,18 @@ impl Walk<'_> {
 
     fn source_nat(&mut self, private: bool) -> Stop<()> {
         let flow = self.done.packet.flow();
-        let rule = self.network.nat_rules.iter().find(|rule| {
-            rule.from.is_none_or(|net| net.contains(&flow.src))
-                && rule.to.is_none_or(|net| net.contains(&flow.dst))
-        });
+        let rule = self.network.nat_rules.iter().find(|rule| rule.matches(flow.src, flow.dst));
         let Some(rule) = rule else {
             return if private { gone("a private source without a NAT rule") } else { Ok(()) };
         };
         if !self.may_begin() {
             return gone("cannot begin a conversation at NAT");
         }
-        let went = match rule.becomes {
-            Some(src) => self.allocate(&[Place::Tier1], Flow { src, ..flow }),
-            None => {
-                let taken = self.model.memories.is_known(
-                    Place::Tier1,
-                    flow.reversed(),
-                    &self.done.superseded,
-                );
+        let went = match rule.kind {
+            NatKind::Snat(src) => self.allocate(&[Place::Tier1], Flow { src, ..flow }),
+            NatKind::NoSnat => {
+                let memories = &self.model.memories;
+                let taken = memories.is_known(Place::Tier1, flow.reversed(), &self.done.superseded);
                 (!taken).then_some(flow)
             }
         };
@@ -122,11 +133,20 @@ impl Walk<'_> {
         Ok(())
     }
 
+    /// An error's own source is no flow's: a private one stays inside, unless its flow goes out as it is.
+    fn keeps_private(&self, private: bool, memory: Option<&Memory>) -> Stop<()> {
+        let plain = memory.is_some_and(|m| m.came == m.went);
+        if self.done.packet.is_error() && private && !plain {
+            return gone("an error from a private address");
+        }
+        Ok(())
+    }
+
     // The Tier-0.
 
     /// RFC 3704; any member of an equal-cost set counts, a default route counts, a blackhole does not.
-    pub(super) fn urpf(&self, link: &str, mode: UrpfMode, own: Ipv4Addr) -> Stop<()> {
-        self.martians(&Entry { address: own, uplink: true })?;
+    pub(super) fn urpf(&self, link: &str, mode: UrpfMode, entry: &Entry) -> Stop<()> {
+        self.martians(entry)?;
         let network = self.network;
         let target = network.route(self.done.packet.src).map(|r| &r.target);
         let on_this_link = |uplink: Option<usize>| {
@@ -145,43 +165,44 @@ impl Walk<'_> {
         if passes { Ok(()) } else { gone("reverse path") }
     }
 
-    pub(super) fn tier0(&mut self, entry: Entry) -> Stop<u32> {
+    pub(super) fn tier0(&mut self, entry: &Entry) -> Stop<u32> {
         let network = self.network;
-        self.martians(&entry)?;
+        self.martians(entry)?;
         let dst = self.done.packet.dst;
         if entry.uplink && network.transit_net.contains(&dst) {
             return gone("a transit address");
         }
-        if dst == network.transit.0 || network.uplinks.iter().any(|u| u.address == dst) {
+        if dst == network.transit.0 || network.uplinks.iter().any(|u| u.addresses.contains(&dst)) {
             return self.local(true, true);
         }
-        self.time_to_live(&entry)?;
+        self.time_to_live(entry)?;
         let Some(route) = network.route(dst) else {
-            self.error(3, 1, entry.address);
+            self.complains(Complaint::HostUnreachable, entry);
             return gone("no route");
         };
         match &route.target {
             Target::Down => {
+                self.fits(network.inner_mtu, entry)?;
                 self.passed += 1;
-                self.tier1(Entry { address: network.transit.1, uplink: true })
+                self.tier1(&Entry { addresses: vec![network.transit.1], uplink: true })
             }
             Target::Blackhole => gone("blackhole"),
             Target::Link(at) => {
-                let broadcast = network.uplinks.get(*at).map(|u| u.net.broadcast());
-                if broadcast == Some(dst) {
+                let uplink = network.uplinks.get(*at);
+                if uplink.is_some_and(|u| u.nets.iter().any(|net| is_broadcast(*net, dst))) {
                     return gone("a broadcast address");
                 }
-                self.leaves(&entry, dst)
+                self.leaves(entry, dst)
             }
             Target::Neighbors(hops) => {
                 let hop = self.path(hops)?;
-                self.leaves(&entry, hop)
+                self.leaves(entry, hop)
             }
         }
     }
 
     /// One of equal paths: the one that the flow took before, else the one that was observed.
-    fn path(&mut self, hops: &[Ipv4Addr]) -> Stop<Ipv4Addr> {
+    fn path(&mut self, hops: &[IpAddr]) -> Stop<IpAddr> {
         if let [only] = hops {
             return Ok(*only);
         }
@@ -190,26 +211,52 @@ impl Walk<'_> {
         if let Some((_, hop)) = taken {
             return Ok(*hop);
         }
-        let observed = hops.iter().find(|hop| {
-            let station = self.network.outside.iter().find(|(_, s)| s.address == **hop);
-            station.is_some_and(|(_, s)| self.observed.iter().any(|seen| seen.port == s.port))
-        });
+        let observed = hops.iter().find(|hop| self.shows(**hop));
         let Some(hop) = observed.or(hops.first()) else { return gone("no path") };
         self.done.path = Some((flow, *hop));
         Ok(*hop)
     }
 
-    fn leaves(&mut self, entry: &Entry, neighbor: Ipv4Addr) -> Stop<u32> {
+    /// Whether what was observed, if anything, is what becomes of the packet on the way by this neighbour: it came out there, was
+    /// too big for the link, or was lost because the neighbour's own network carries less.
+    fn shows(&self, hop: IpAddr) -> bool {
+        let network = self.network;
+        let mut outside = network.outside.iter().map(|(_, station)| station);
+        let port = outside.find(|station| station.addresses.contains(&hop)).map(|s| s.port);
+        let uplink = network.uplink_of(hop).and_then(|at| network.uplinks.get(at));
+        let own = self.frame.packet.flow();
+        let refused = self.observed.iter().find_map(|seen| match seen.packet.content {
+            Content::Error { complaint: Complaint::TooBig(mtu), quote } if quote == own => {
+                Some(mtu)
+            }
+            _ => None,
+        });
+        if let Some(mtu) = refused.filter(|_| !self.frame.packet.is_error()) {
+            return uplink.is_some_and(|uplink| uplink.mtu == mtu);
+        }
+        match self.observed {
+            [] => port.map(|port| network.port_mtu(port)).is_some_and(|mtu| {
+                self.size > u32::from(mtu) && uplink.is_some_and(|uplink| uplink.mtu > mtu)
+            }),
+            seen => seen.iter().any(|seen| Some(seen.port) == port),
+        }
+    }
+
+    fn leaves(&mut self, entry: &Entry, neighbor: IpAddr) -> Stop<u32> {
         let network = self.network;
         self.keeps_private(network.transit_net.contains(&self.done.packet.src), None)?;
         if network.transit_net.contains(&self.done.packet.flow().src) {
             return gone("a transit address would leave");
         }
-        let station = network.outside.iter().find(|(_, s)| s.address == neighbor);
+        let uplink = network.uplink_of(neighbor).and_then(|at| network.uplinks.get(at));
+        if let Some(uplink) = uplink {
+            self.fits(uplink.mtu, entry)?;
+        }
+        let station = network.outside.iter().find(|(_, s)| s.addresses.contains(&neighbor));
         match station {
             Some((_, station)) => Ok(station.port),
             None => {
-                self.error(3, 1, entry.address);
+                self.complains(Complaint::HostUnreachable, entry);
                 Err(End::Asks(neighbor))
             }
         }

@@ -1,20 +1,23 @@
 //! Random labs, and random changes to them. Names stay, so that addresses do.
 
-use std::fmt::Write as _;
+mod manifest;
+mod policies;
 
 use crate::random::Random;
+use policies::{policy, security_policy};
 
-/// Hosts outside: name, network, address.
-pub const OUTSIDE: [(&str, &str, &str); 3] = [
-    ("leaf-a", "left", "192.0.2.2"),
-    ("server", "left", "192.0.2.10"),
-    ("leaf-b", "right", "198.51.100.2"),
+/// Hosts outside: name, network, addresses.
+pub const OUTSIDE: [(&str, &str, [&str; 2]); 3] = [
+    ("leaf-a", "left", ["192.0.2.2", "2001:db8:1::2"]),
+    ("server", "left", ["192.0.2.10", "2001:db8:1::10"]),
+    ("leaf-b", "right", ["198.51.100.2", "2001:db8:2::2"]),
 ];
-/// The uplinks' networks and the Tier-0's address there.
-pub const UPLINKS: [(&str, &str); 2] = [("left", "192.0.2.1"), ("right", "198.51.100.1")];
+/// The uplinks' networks and the Tier-0's addresses there.
+pub const UPLINKS: [(&str, [&str; 2]); 2] =
+    [("left", ["192.0.2.1", "2001:db8:1::1"]), ("right", ["198.51.100.1", "2001:db8:2::1"])];
 
 /// Kinds of changes, and how many of them leave all pods alone.
-const CHANGES: (usize, usize) = (10, 7);
+const CHANGES: (usize, usize) = (13, 10);
 
 const APPS: [&str; 2] = ["web", "db"];
 const TIERS: [&str; 2] = ["front", "back"];
@@ -28,6 +31,8 @@ struct Pod {
     host: usize,
     /// The number of its port called `http`.
     http: u16,
+    /// On the firewall's exclude list.
+    excluded: bool,
 }
 
 struct Service {
@@ -48,6 +53,8 @@ struct Namespace {
     born: usize,
     services: Vec<Service>,
     policies: Vec<String>,
+    /// Category and `spec` of each SecurityPolicy.
+    security: Vec<(&'static str, String)>,
 }
 
 /// A lab.
@@ -61,6 +68,14 @@ pub struct Lab {
     two_tuple: bool,
     default_route: bool,
     exemption: bool,
+    /// Pods and networks outside have IPv6 addresses.
+    v6: bool,
+    /// Of segments: short ones hold one pod (30), five (29) or thirteen (28).
+    prefix: u8,
+    inner_mtu: u16,
+    outer_mtu: [u16; 2],
+    /// `spec.tier1.natRules`, if the table is written by hand.
+    nat_rules: Option<String>,
     namespaces: Vec<Namespace>,
 }
 
@@ -71,6 +86,7 @@ fn pod(random: &mut Random, serial: usize) -> Pod {
         tier: random.pick(&TIERS),
         host: 1 + random.below(2),
         http: random.pick(&[8080, 80]),
+        excluded: random.chance(5),
     }
 }
 
@@ -96,22 +112,35 @@ impl Lab {
             let pods: Vec<Pod> = (0..=random.below(4)).map(|p| pod(random, p)).collect();
             let services = (0..random.below(3)).map(|_| service(random)).collect();
             let born = pods.len();
-            namespaces.push(Namespace { pods, born, services, policies: Vec::new() });
+            let (policies, security) = (Vec::new(), Vec::new());
+            namespaces.push(Namespace { pods, born, services, policies, security });
         }
         let count = namespaces.len();
         for namespace in &mut namespaces {
             let policies = random.weighted(&[4, 3, 2]);
             namespace.policies = (0..policies).map(|_| policy(random, count)).collect();
+            let security = random.weighted(&[5, 2, 2]);
+            namespace.security = (0..security).map(|_| security_policy(random, count)).collect();
         }
         Lab {
             mortal,
             isolation: random.pick(&["ingress", "full", "none", "none"]),
             nat: random.chance(75),
-            balancer: random.pick(&["automap", "automap", "transparent"]),
+            balancer: random.pick(&[
+                "automap",
+                "automap",
+                "transparent",
+                "pool, pool: 172.16.3.0/30",
+            ]),
             urpf: random.pick(&["strict", "loose", "none"]),
             two_tuple: random.chance(30),
             default_route: random.chance(80),
             exemption: random.chance(30),
+            v6: random.chance(50),
+            prefix: random.pick(&[28, 28, 29, 30]),
+            inner_mtu: random.pick(&[1500, 1500, 1400, 9000]),
+            outer_mtu: [random.pick(&[1500, 1500, 1280]), random.pick(&[1500, 1300, 9000])],
+            nat_rules: random.chance(25).then(|| nat_rules(random)),
             namespaces,
         }
     }
@@ -129,11 +158,19 @@ impl Lab {
                 let what = if service.present { "made" } else { "deleted" };
                 format!("service ns-{at}/svc-{at_service} is {what}")
             }
-            7 | 8 if namespace.pods.len() > 1 => {
+            7 | 8 => {
+                namespace.security.push(security_policy(random, count));
+                format!("one security policy more in ns-{at}")
+            }
+            9 if !namespace.security.is_empty() => {
+                namespace.security.pop();
+                format!("one security policy less in ns-{at}")
+            }
+            10 | 11 if namespace.pods.len() > 1 => {
                 let gone = namespace.pods.swap_remove(random.below(namespace.pods.len()));
                 format!("pod ns-{at}/pod-{} is deleted", gone.serial)
             }
-            7..=9 => {
+            10..=12 => {
                 namespace.pods.push(pod(random, namespace.born));
                 namespace.born += 1;
                 format!("pod ns-{at}/pod-{} is made", namespace.born - 1)
@@ -184,194 +221,36 @@ impl Lab {
         self.namespaces.len()
     }
 
-    /// Whether pods are hidden.
-    pub fn nat(&self) -> bool {
-        self.nat
-    }
-
-    /// The manifest.
-    pub fn yaml(&self) -> String {
-        let mut yaml = format!(
-            r#"
-kind: SupervisorCluster
-metadata: {{name: sup}}
-spec:
-  hosts: 2
-  controlPlane: {{replicas: 1}}
-  isolation: {}
-  natMode: {}
-  loadBalancer: {{snat: {}}}
-  tier1: {{noSnat: [{}]}}
----
-{{kind: ExternalNetwork, metadata: {{name: left}}}}
----
-{{kind: ExternalNetwork, metadata: {{name: right}}}}
----
-kind: Tier0Gateway
-metadata: {{name: t0}}
-spec:
-  uplinks:
-  - {{name: left, network: left, addresses: [192.0.2.1/24]}}
-  - {{name: right, network: right, addresses: [198.51.100.1/24]}}
-  urpfMode: {}
-  ecmp: {{hash: {}}}
-  staticRoutes:
-  - {{network: 203.0.113.0/24, nextHops: [192.0.2.2]}}
-  - {{network: 203.0.113.64/26, blackhole: true}}
-"#,
-            self.isolation,
-            if self.nat { "nat" } else { "no-nat" },
-            self.balancer,
-            if self.exemption { "{source: 10.244.0.0/20, destination: 203.0.113.5}" } else { "" },
-            self.urpf,
-            if self.two_tuple { "2-tuple" } else { "5-tuple" },
-        );
-        if self.default_route {
-            yaml += "  - {network: 0.0.0.0/0, nextHops: [192.0.2.2, 198.51.100.2]}\n";
-        }
-        for (name, network, address) in OUTSIDE {
-            writeln!(
-                yaml,
-                "---\n{{kind: ExternalHost, metadata: {{name: {name}}}, spec: {{interfaces: \
-                 [{{name: eth0, network: {network}, addresses: [{address}/24]}}]}}}}"
-            )
-            .unwrap();
-        }
-        for (n, namespace) in self.namespaces.iter().enumerate() {
-            writeln!(
-                yaml,
-                "---\n{{apiVersion: v1, kind: Namespace, metadata: {{name: ns-{n}, labels: {{ns: ns-{n}}}}}}}"
-            )
-            .unwrap();
-            for pod in &namespace.pods {
-                writeln!(
-                    yaml,
-                    "---\n{{apiVersion: v1, kind: Pod, metadata: {{name: pod-{}, namespace: ns-{n}, \
-                     labels: {{app: {}, tier: {}}}, annotations: {{lab.tierlab.dev/host: esx-{}}}}}, \
-                     spec: {{containers: [{{name: c, image: i, ports: [{{name: http, containerPort: {}}}, \
-                     {{name: dns, containerPort: 53, protocol: UDP}}]}}]}}}}",
-                    pod.serial, pod.app, pod.tier, pod.host, pod.http
-                )
-                .unwrap();
-            }
-            for (s, service) in namespace.services.iter().enumerate().filter(|(_, s)| s.present) {
-                yaml += &service_document(&format!("ns-{n}"), &format!("svc-{s}"), service);
-            }
-            for (p, policy) in namespace.policies.iter().enumerate() {
-                write!(
-                    yaml,
-                    "---\napiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\n\
-                     metadata: {{name: policy-{p}, namespace: ns-{n}}}\nspec:\n{policy}"
-                )
-                .unwrap();
-            }
-        }
-        yaml
+    /// Whether there is IPv6.
+    pub fn v6(&self) -> bool {
+        self.v6
     }
 }
 
-fn service_document(namespace: &str, name: &str, service: &Service) -> String {
-    let mut yaml = format!(
-        "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec:\n  \
-         type: {}\n  selector: {{app: {}}}\n  ports:\n  - {{name: web, port: 80, targetPort: {}}}\n",
-        if service.outside { "LoadBalancer" } else { "ClusterIP" },
-        service.app,
-        if service.named { "http" } else { "8080" },
-    );
-    if service.udp {
-        yaml += "  - {name: dns, port: 53, protocol: UDP}\n";
-    }
-    if let Some(seconds) = service.affinity {
-        writeln!(
-            yaml,
-            "  sessionAffinity: ClientIP\n  sessionAffinityConfig: {{clientIP: {{timeoutSeconds: {seconds}}}}}"
-        )
-        .unwrap();
-    }
-    if service.local_inside {
-        yaml += "  internalTrafficPolicy: Local\n";
-    }
-    if service.outside && service.local_outside {
-        yaml += "  externalTrafficPolicy: Local\n";
-    }
-    if service.outside && service.ranges {
-        yaml += "  loadBalancerSourceRanges: [192.0.2.0/24, 10.244.0.0/20]\n";
-    }
-    yaml
-}
-
-fn selector(random: &mut Random) -> String {
-    match random.below(5) {
-        0 | 1 => "{}".to_owned(),
-        2 => format!("{{matchLabels: {{app: {}}}}}", random.pick(&APPS)),
-        3 => format!("{{matchLabels: {{tier: {}}}}}", random.pick(&TIERS)),
-        _ => format!(
-            "{{matchExpressions: [{{key: app, operator: {}, values: [{}]}}]}}",
-            random.pick(&["In", "NotIn"]),
-            random.pick(&APPS)
-        ),
-    }
-}
-
-fn peer(random: &mut Random, namespaces: usize) -> String {
-    let namespace = format!("{{matchLabels: {{ns: ns-{}}}}}", random.below(namespaces));
-    let namespace = if random.chance(30) { "{}".to_owned() } else { namespace };
-    match random.below(6) {
-        0 => format!("{{podSelector: {}}}", selector(random)),
-        1 => format!("{{namespaceSelector: {namespace}}}"),
-        2 => format!("{{namespaceSelector: {namespace}, podSelector: {}}}", selector(random)),
-        3 => "{ipBlock: {cidr: 0.0.0.0/0, except: [203.0.113.0/24]}}".to_owned(),
-        4 => "{ipBlock: {cidr: 100.64.0.0/16}}".to_owned(),
-        _ => format!(
-            "{{ipBlock: {{cidr: {}}}}}",
-            random.pick(&["10.244.0.0/20", "0.0.0.0/0", "192.0.2.10/32", "172.16.1.0/24"])
-        ),
-    }
-}
-
-fn rules(random: &mut Random, section: &str, side: &str, namespaces: usize) -> String {
-    let ports = [
-        "{port: 80}",
-        "{port: 8080}",
-        "{port: http}",
-        "{port: dns, protocol: UDP}",
-        "{protocol: UDP}",
-        "{port: 50, endPort: 90, protocol: UDP}",
-    ];
-    let count = random.weighted(&[1, 4, 2]);
-    if count == 0 {
-        return format!("  {section}: []\n");
-    }
-    let mut yaml = format!("  {section}:\n");
-    for _ in 0..count {
-        let mut fields = Vec::new();
-        if random.chance(75) {
-            let peers: Vec<String> =
-                (0..=random.below(2)).map(|_| peer(random, namespaces)).collect();
-            fields.push(format!("{side}: [{}]", peers.join(", ")));
+/// A table of NAT rules. No two of equal rank are of one source and destination.
+fn nat_rules(random: &mut Random) -> String {
+    let mut rules: Vec<String> = Vec::new();
+    let sides =
+        ["Any", "10.244.0.0/20", "10.244.0.16/28", "10.244.0.18", "10.244.0.32/27", "192.0.2.10"];
+    let ends = ["Any", "203.0.113.0/24", "203.0.113.5", "192.0.2.10", "198.51.100.0/24"];
+    let mut taken = Vec::new();
+    for at in 0..1 + random.below(5) {
+        let (source, destination) = (random.pick(&sides), random.pick(&ends));
+        if taken.contains(&(source, destination)) {
+            continue;
         }
-        if random.chance(40) {
-            let ports: Vec<&str> = (0..=random.below(2)).map(|_| random.pick(&ports)).collect();
-            fields.push(format!("ports: [{}]", ports.join(", ")));
+        taken.push((source, destination));
+        let action = random.pick(&[
+            "NO_SNAT",
+            "SNAT, translated: 172.16.2.77",
+            "SNAT, translated: 172.16.2.78",
+            "SNAT, translated: 172.16.2.77",
+        ]);
+        let mut rule = format!("action: {action}, source: {source}, destination: {destination}");
+        if random.chance(50) {
+            rule += &format!(", priority: {}", random.pick(&[10, 100, 1000, 1500, 3000 + at]));
         }
-        writeln!(yaml, "  - {{{}}}", fields.join(", ")).unwrap();
+        rules.push(format!("{{{rule}}}"));
     }
-    yaml
-}
-
-/// `spec` of a NetworkPolicy.
-fn policy(random: &mut Random, namespaces: usize) -> String {
-    let (types, into, out) = match random.below(4) {
-        0 | 1 => ("[Ingress]", true, false),
-        2 => ("[Egress]", false, true),
-        _ => ("[Ingress, Egress]", true, true),
-    };
-    let mut yaml = format!("  podSelector: {}\n  policyTypes: {types}\n", selector(random));
-    if into {
-        yaml += &rules(random, "ingress", "from", namespaces);
-    }
-    if out {
-        yaml += &rules(random, "egress", "to", namespaces);
-    }
-    yaml
+    format!("[{}]", rules.join(", "))
 }
