@@ -28,20 +28,17 @@ const SLICE: usize = 200_000;
 /// A lab that showed a bug.
 struct Case {
     seed: u64,
-    /// Whether changes make and delete pods.
-    mortal: bool,
     bug: &'static str,
 }
 
 /// Bugs that were fixed. A lab belongs here once its bug is.
 const KEPT: [Case; 5] = [
-    Case { seed: 283, mortal: false, bug: LEFT },
-    Case { seed: 327, mortal: false, bug: LEFT },
-    Case { seed: 590, mortal: false, bug: LEFT },
-    Case { seed: 746, mortal: false, bug: LEFT },
+    Case { seed: 283, bug: LEFT },
+    Case { seed: 327, bug: LEFT },
+    Case { seed: 590, bug: LEFT },
+    Case { seed: 746, bug: LEFT },
     Case {
         seed: 263,
-        mortal: true,
         bug: "sessions of a deleted pod stayed: who got its address and port sent and received by them",
     },
 ];
@@ -56,8 +53,8 @@ fn number(name: &str, default: usize) -> usize {
 }
 
 /// Runs one lab and counts how often the model said what.
-fn run(seed: u64, mortal: bool, said: &mut BTreeMap<String, usize>) -> Result<(), String> {
-    let mut bench = Bench::new(seed, mortal);
+fn run(seed: u64, said: &mut BTreeMap<String, usize>) -> Result<(), String> {
+    let mut bench = Bench::new(seed);
     for step in 0..STEPS {
         let differs = bench.step().err();
         if let Some(difference) = differs {
@@ -74,16 +71,14 @@ fn run(seed: u64, mortal: bool, said: &mut BTreeMap<String, usize>) -> Result<()
     Ok(())
 }
 
-/// Labs in which pods live for ever, unless `TIERLAB_MODEL_MORTAL` is 1.
 #[test]
 fn the_engine_does_what_the_model_says() {
     let first = u64::try_from(number("TIERLAB_MODEL_SEED", 1)).unwrap();
     let labs = u64::try_from(number("TIERLAB_MODEL_STEPS", SLICE).div_ceil(STEPS)).unwrap();
     let most = number("TIERLAB_MODEL_FAILURES", 1);
-    let mortal = number("TIERLAB_MODEL_MORTAL", 0) == 1;
     let (mut said, mut failures) = (BTreeMap::new(), Vec::new());
     for seed in first..first + labs {
-        if let Err(failure) = run(seed, mortal, &mut said) {
+        if let Err(failure) = run(seed, &mut said) {
             failures.push(failure);
             if failures.len() >= most {
                 break;
@@ -101,8 +96,8 @@ fn the_engine_does_what_the_model_says() {
 
 #[test]
 fn seeds_that_once_showed_a_bug() {
-    for Case { seed, mortal, bug } in KEPT {
-        if let Err(failure) = run(seed, mortal, &mut BTreeMap::new()) {
+    for Case { seed, bug } in KEPT {
+        if let Err(failure) = run(seed, &mut BTreeMap::new()) {
             panic!("{bug}, again: {failure}");
         }
     }

@@ -233,13 +233,7 @@ impl Model {
         (Verdict { out, why }, Some(passed))
     }
 
-    /// How many conversations are remembered, and how many memories of them there are.
-    #[must_use]
-    pub fn remembered(&self) -> (usize, usize) {
-        self.memories.count()
-    }
-
-    /// What is remembered, for people.
+    /// What is remembered: place, flow as it came and as it went on, and the state of the conversation.
     #[must_use]
     pub fn conversations(&self) -> Vec<String> {
         self.memories.lines()

@@ -107,7 +107,7 @@ impl Conversation {
             Protocol::Datagrams { answered: true, .. } => State::UdpMultiple,
             Protocol::Datagrams { along, .. } if along > 1 => State::UdpSingle,
             Protocol::Datagrams { .. } => State::UdpFirst,
-            Protocol::Query => State::Icmp,
+            Protocol::Query => State::IcmpFirst,
         }
     }
 }
@@ -258,19 +258,12 @@ impl Memories {
         }
     }
 
-    /// How many conversations are remembered, and how many memories of them there are.
-    pub(crate) fn count(&self) -> (usize, usize) {
-        (self.conversations.len(), self.list.len())
-    }
-
-    /// Every memory with its conversation's state, oldest first.
+    /// Every memory with its conversation's state.
     pub(crate) fn lines(&self) -> Vec<String> {
         let line = |m: &Memory| {
-            let state = self.conversation(m.conversation).map(Conversation::state);
-            format!(
-                "{} {:?}: {:?} went on as {:?}, {state:?}",
-                m.conversation, m.place, m.came, m.went
-            )
+            let state =
+                self.conversation(m.conversation).map_or(State::IcmpFirst, Conversation::state);
+            format!("{:?}: {:?} went on as {:?}, {state:?}", m.place, m.came, m.went)
         };
         self.list.iter().map(line).collect()
     }

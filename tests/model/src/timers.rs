@@ -15,7 +15,7 @@ pub(crate) enum State {
     UdpFirst,
     UdpSingle,
     UdpMultiple,
-    Icmp,
+    IcmpFirst,
 }
 
 /// Whose column a memory follows.
@@ -38,7 +38,7 @@ pub(crate) fn lifetime(column: Column, state: State) -> Duration {
         State::UdpFirst => (60, 30, Some(300)),
         State::UdpSingle => (30, 30, Some(300)),
         State::UdpMultiple => (60, 30, Some(300)),
-        State::Icmp => (20, 6, None),
+        State::IcmpFirst => (20, 6, None),
     };
     Duration::from_secs(match column {
         Column::Firewall => firewall,

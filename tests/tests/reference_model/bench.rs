@@ -7,8 +7,8 @@ use std::time::Duration;
 use definitions::model::ObjectName;
 use definitions::{Definitions, Input, load};
 use engine::network::{Network, PortId};
-use engine::{Received, Worker, WorkerConfig};
-use model::packet::{Framed, Mac, Seen};
+use engine::{Node, Received, Tuple, Worker, WorkerConfig};
+use model::packet::{Flow, Framed, Mac, Seen, protocol};
 use model::wire::{self, neighbors};
 use model::{Atlas, Block, Model, Station};
 use packet::{Frame, Time};
@@ -55,10 +55,6 @@ fn definitions(yaml: &str) -> Definitions {
     }
 }
 
-fn realized(definitions: &Definitions, kept: &Allocations) -> Realized {
-    realize(definitions, kept).unwrap_or_else(|faults| panic!("{faults:#?}"))
-}
-
 fn station(names: &Names, name: &str) -> Station {
     let (_, place) = names.port(name).unwrap();
     let addresses = place.addresses.iter().map(|a| a.to_ip()).collect();
@@ -98,12 +94,12 @@ fn atlas(lab: &Lab, names: &Names, logical: &Logical) -> Atlas {
 }
 
 impl Bench {
-    pub fn new(seed: u64, mortal: bool) -> Bench {
+    pub fn new(seed: u64) -> Bench {
         let mut random = Random::new(seed);
-        let lab = Lab::new(&mut random, mortal);
+        let lab = Lab::new(&mut random);
         let definitions = definitions(&lab.yaml());
         let Realized { mut network, allocations, names, logical, .. } =
-            realized(&definitions, &Allocations::default());
+            realize(&definitions, &Allocations::default()).unwrap();
         (network.epoch, network.seed) = (1, seed);
         let mut atlas = atlas(&lab, &names, &logical);
         let mut worker = Worker::new(WorkerConfig { seed, ..WorkerConfig::default() });
@@ -287,13 +283,19 @@ impl Bench {
         Ok(())
     }
 
-    /// Puts a changed lab in place.
+    /// Puts a changed lab in place. One that cannot be realized (an address that another pod holds) changes nothing.
     pub fn change(&mut self) -> Result<(), String> {
-        let what = self.lab.change(&mut self.random);
+        let mut changed = self.lab.clone();
+        let what = changed.change(&mut self.random, &self.atlas.blocks);
+        let definitions = definitions(&changed.yaml());
+        let Ok(Realized { mut network, allocations, names, logical, .. }) =
+            realize(&definitions, &self.allocations)
+        else {
+            self.note(format!("refused: {what}"));
+            return Ok(());
+        };
         self.note(what);
-        let definitions = definitions(&self.lab.yaml());
-        let Realized { mut network, allocations, names, logical, .. } =
-            realized(&definitions, &self.allocations);
+        self.lab = changed;
         (network.epoch, network.seed) = (self.network.epoch + 1, self.network.seed);
         (self.network, self.allocations) = (network, allocations);
         self.atlas = Atlas {
@@ -304,24 +306,37 @@ impl Bench {
         self.model.replace(&definitions, &self.atlas)
     }
 
-    /// Every frame is accounted for, and both remember as many conversations in as many places.
+    /// Every frame is accounted for, and both remember the same of the same conversations at the same places.
     pub fn audit(&mut self) -> Result<(), String> {
         let accounting = self.worker.accounting();
         if !accounting.balances() {
             return Err(format!("frames are missing: {accounting:?}"));
         }
-        let sessions = self.worker.sessions();
-        let records = sessions.iter().map(|s| s.records.len()).sum();
-        let (engine, model) = ((sessions.len(), records), self.model.remembered());
+        let (mut engine, mut model) = (Vec::new(), self.model.conversations());
+        for session in self.worker.sessions() {
+            for record in &session.records {
+                let place = match record.node {
+                    Node::Balancer(port) => format!("Balancer({})", port.0),
+                    Node::Firewall(port) => format!("Firewall({})", port.0),
+                    Node::Gateway(_) => "Tier1".to_owned(),
+                };
+                let (came, went) = (flow(record.before), flow(record.after));
+                let state = session.progress.timer_state();
+                engine.push(format!("{place}: {came:?} went on as {went:?}, {state:?}"));
+            }
+        }
+        engine.sort();
+        model.sort();
         if engine == model {
             return Ok(());
         }
-        let sessions: Vec<String> =
-            sessions.iter().map(|s| format!("{} {:?}", s.initiating, s.progress)).collect();
+        let only = |a: &[String], b: &[String]| -> Vec<String> {
+            a.iter().filter(|line| !b.contains(line)).cloned().collect()
+        };
         Err(format!(
-            "the engine remembers {engine:?} conversations and records, the model {model:?}\n  \
-             engine: {sessions:#?}\n  model: {:#?}",
-            self.model.conversations()
+            "they do not remember the same\n  only the engine: {:#?}\n  only the model: {:#?}",
+            only(&engine, &model),
+            only(&model, &engine)
         ))
     }
 
@@ -350,6 +365,16 @@ impl Bench {
             Some(station) if station.mac == framed.dst_mac => Ok(()),
             _ => Err(format!("port {port} got a frame for {:02x?}", framed.dst_mac)),
         }
+    }
+}
+
+fn flow(tuple: Tuple) -> Flow {
+    Flow {
+        src: tuple.src.to_ip(),
+        dst: tuple.dst.to_ip(),
+        protocol: if tuple.is_icmp() { protocol::ICMP } else { tuple.protocol },
+        src_port: tuple.src_port,
+        dst_port: tuple.dst_port,
     }
 }
 

@@ -77,7 +77,7 @@ spec:
                 writeln!(
                     yaml,
                     "---\n{{apiVersion: v1, kind: Pod, metadata: {{name: pod-{}, namespace: ns-{n}, \
-                     labels: {{app: {}, tier: {}}}, annotations: {{lab.tierlab.dev/host: esx-{}{}}}}}, \
+                     labels: {{app: {}, tier: {}}}, annotations: {{lab.tierlab.dev/host: esx-{}{}{}}}}}, \
                      spec: {{containers: [{{name: c, image: i, ports: [{{name: http, containerPort: {}}}, \
                      {{name: dns, containerPort: 53, protocol: UDP}}]}}]}}}}",
                     pod.serial,
@@ -85,6 +85,7 @@ spec:
                     pod.tier,
                     pod.host,
                     if pod.excluded { ", lab.tierlab.dev/dfw-exclude: 'true'" } else { "" },
+                    pod.pin.map(|ip| format!(", lab.tierlab.dev/ip: {ip}")).unwrap_or_default(),
                     pod.http
                 )
                 .unwrap();

@@ -1,7 +1,10 @@
 //! Random labs, and random changes to them. Names stay, so that addresses do.
 
+mod changes;
 mod manifest;
 mod policies;
+
+use std::net::Ipv4Addr;
 
 use crate::random::Random;
 use policies::{policy, security_policy};
@@ -15,9 +18,6 @@ pub const OUTSIDE: [(&str, &str, [&str; 2]); 3] = [
 /// The uplinks' networks and the Tier-0's addresses there.
 pub const UPLINKS: [(&str, [&str; 2]); 2] =
     [("left", ["192.0.2.1", "2001:db8:1::1"]), ("right", ["198.51.100.1", "2001:db8:2::1"])];
-
-/// Kinds of changes, and how many of them leave all pods alone.
-const CHANGES: (usize, usize) = (13, 10);
 
 const APPS: [&str; 2] = ["web", "db"];
 const TIERS: [&str; 2] = ["front", "back"];
@@ -33,8 +33,11 @@ struct Pod {
     http: u16,
     /// On the firewall's exclude list.
     excluded: bool,
+    /// An address that it was given by hand.
+    pin: Option<Ipv4Addr>,
 }
 
+#[derive(Clone)]
 struct Service {
     present: bool,
     outside: bool,
@@ -47,6 +50,7 @@ struct Service {
     ranges: bool,
 }
 
+#[derive(Clone)]
 struct Namespace {
     pods: Vec<Pod>,
     /// How many pods there ever were.
@@ -58,9 +62,8 @@ struct Namespace {
 }
 
 /// A lab.
+#[derive(Clone)]
 pub struct Lab {
-    /// Pods are made and deleted.
-    mortal: bool,
     isolation: &'static str,
     nat: bool,
     balancer: &'static str,
@@ -87,6 +90,7 @@ fn pod(random: &mut Random, serial: usize) -> Pod {
         host: 1 + random.below(2),
         http: random.pick(&[8080, 80]),
         excluded: random.chance(5),
+        pin: None,
     }
 }
 
@@ -105,8 +109,8 @@ fn service(random: &mut Random) -> Service {
 }
 
 impl Lab {
-    /// A random lab; changes of a `mortal` one make and delete pods too.
-    pub fn new(random: &mut Random, mortal: bool) -> Lab {
+    /// A random lab.
+    pub fn new(random: &mut Random) -> Lab {
         let mut namespaces = Vec::new();
         for _ in 0..=random.below(4) {
             let pods: Vec<Pod> = (0..=random.below(4)).map(|p| pod(random, p)).collect();
@@ -123,7 +127,6 @@ impl Lab {
             namespace.security = (0..security).map(|_| security_policy(random, count)).collect();
         }
         Lab {
-            mortal,
             isolation: random.pick(&["ingress", "full", "none", "none"]),
             nat: random.chance(75),
             balancer: random.pick(&[
@@ -142,57 +145,6 @@ impl Lab {
             outer_mtu: [random.pick(&[1500, 1500, 1280]), random.pick(&[1500, 1300, 9000])],
             nat_rules: random.chance(25).then(|| nat_rules(random)),
             namespaces,
-        }
-    }
-
-    /// Changes a policy, a service's selector, or the isolation mode; says what.
-    pub fn change(&mut self, random: &mut Random) -> String {
-        let count = self.namespaces.len();
-        let at = random.below(count);
-        let namespace = &mut self.namespaces[at];
-        match random.below(if self.mortal { CHANGES.0 } else { CHANGES.1 }) {
-            5 | 6 if !namespace.services.is_empty() => {
-                let at_service = random.below(namespace.services.len());
-                let service = &mut namespace.services[at_service];
-                service.present = !service.present;
-                let what = if service.present { "made" } else { "deleted" };
-                format!("service ns-{at}/svc-{at_service} is {what}")
-            }
-            7 | 8 => {
-                namespace.security.push(security_policy(random, count));
-                format!("one security policy more in ns-{at}")
-            }
-            9 if !namespace.security.is_empty() => {
-                namespace.security.pop();
-                format!("one security policy less in ns-{at}")
-            }
-            10 | 11 if namespace.pods.len() > 1 => {
-                let gone = namespace.pods.swap_remove(random.below(namespace.pods.len()));
-                format!("pod ns-{at}/pod-{} is deleted", gone.serial)
-            }
-            10..=12 => {
-                namespace.pods.push(pod(random, namespace.born));
-                namespace.born += 1;
-                format!("pod ns-{at}/pod-{} is made", namespace.born - 1)
-            }
-            0 => {
-                self.isolation = random.pick(&["ingress", "full", "none"]);
-                format!("isolation {}", self.isolation)
-            }
-            1 if !namespace.services.is_empty() => {
-                let service = random.below(namespace.services.len());
-                let app = random.pick(&["web", "db", "nobody"]);
-                namespace.services[service].app = app;
-                format!("service ns-{at}/svc-{service} selects {app}")
-            }
-            2 | 3 if !namespace.policies.is_empty() => {
-                namespace.policies.pop();
-                format!("one policy less in ns-{at}")
-            }
-            _ => {
-                namespace.policies.push(policy(random, count));
-                format!("one policy more in ns-{at}")
-            }
         }
     }
 
