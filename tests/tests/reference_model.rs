@@ -9,6 +9,8 @@
 
 #[path = "reference_model/bench.rs"]
 mod bench;
+#[path = "reference_model/counts.rs"]
+mod counts;
 #[path = "reference_model/lab/mod.rs"]
 mod lab;
 #[path = "reference_model/random.rs"]

@@ -9,6 +9,7 @@
 //! Left out: IPv6 fragments and services (there are no virtual IPv6 addresses), ARP and neighbour discovery (but for neighbours that
 //! do not answer), groups, and Endpoints written by hand.
 
+mod counters;
 mod fragments;
 mod memory;
 mod network;
@@ -23,8 +24,10 @@ use std::time::Duration;
 
 use definitions::Definitions;
 
+pub use counters::{Count, Counter};
 pub use network::{Atlas, Block, NatKind, NatRule, Station};
 
+use counters::Counters;
 use fragments::{First, Fragments};
 use memory::{Memories, Memory};
 use network::Network;
@@ -73,6 +76,7 @@ pub struct Model {
     paths: Vec<(Flow, std::net::IpAddr)>,
     asked: Vec<Asked>,
     fragments: Fragments,
+    counters: Counters,
     now: Duration,
 }
 
@@ -99,6 +103,7 @@ impl Model {
             paths: Vec::new(),
             asked: Vec::new(),
             fragments: Fragments::default(),
+            counters: Counters::default(),
             now: Duration::ZERO,
         })
     }
@@ -217,20 +222,31 @@ impl Model {
                 }
                 let pieces = fragments::cut(packet, done.cut_to.unwrap_or(u16::MAX));
                 out.extend(pieces.into_iter().map(|packet| Seen { port: to, packet }));
-                self.remember(frame, &done);
+                self.remember(frame, original, &done);
                 ("delivered".to_owned(), true)
             }
             End::Asks(address) => {
                 self.ask(address, port, done.answer);
                 return (Verdict { out, why: format!("waits for {address}") }, None);
             }
-            End::Gone(why) => (why, false),
+            End::Gone(why) => {
+                if let Some(counter) = &done.blamed {
+                    self.counters.packet(counter, octets(original), self.now);
+                }
+                (why, false)
+            }
         };
         if let Some(killed) = done.killed {
             self.memories.forget(killed);
         }
         out.extend(done.answer.map(|packet| Seen { port, packet }));
         (Verdict { out, why }, Some(passed))
+    }
+
+    /// What has counted how much, in order.
+    #[must_use]
+    pub fn counts(&self) -> Vec<(Counter, Count)> {
+        self.counters.list()
     }
 
     /// What is remembered: place, flow as it came and as it went on, and the state of the conversation.
@@ -258,7 +274,7 @@ impl Model {
     }
 
     /// The packet has passed: what it taught stays.
-    fn remember(&mut self, frame: &Framed, done: &walk::Done) {
+    fn remember(&mut self, frame: &Framed, original: &Packet, done: &walk::Done) {
         for old in &done.superseded {
             self.memories.forget(*old);
         }
@@ -272,10 +288,20 @@ impl Model {
         }
         let Some((conversation, way)) = known else { return };
         for fresh in &done.fresh {
-            let memory = if way == memory::Way::Back { fresh.turned() } else { *fresh };
+            let fresh = fresh.clone();
+            if let Some(counter) = &fresh.counter {
+                self.counters.session(counter);
+            }
+            let memory = if way == memory::Way::Back { fresh.turned() } else { fresh };
             self.memories.add(Memory { conversation, ..memory });
         }
+        for memory in &done.recounted {
+            self.memories.recount(memory);
+        }
         self.memories.passed(conversation, way, &frame.packet, self.now);
+        for counter in self.memories.of(conversation).filter_map(|m| m.counter.as_ref()) {
+            self.counters.packet(counter, octets(original), self.now);
+        }
         for choice in &done.choices {
             if !choice.stuck {
                 self.turns.retain(|t| t.scope != choice.scope || t.server != choice.server);
@@ -298,4 +324,9 @@ impl Model {
             }
         }
     }
+}
+
+/// Octets of a packet's frame.
+fn octets(packet: &Packet) -> u32 {
+    14 + packet.size()
 }

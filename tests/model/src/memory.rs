@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::counters::Counter;
 use crate::packet::{Content, Flow, Packet, flag};
 use crate::tcp::{Connection, Segment};
 use crate::timers::{Column, State, lifetime};
@@ -33,13 +34,15 @@ pub(crate) enum Deed {
 }
 
 /// What one place remembers of one conversation: the flow of its beginner as it came and as it went on.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Memory {
     pub(crate) conversation: u64,
     pub(crate) place: Place,
     pub(crate) came: Flow,
     pub(crate) went: Flow,
     pub(crate) deed: Deed,
+    /// What counts the conversation for it.
+    pub(crate) counter: Option<Counter>,
 }
 
 impl Memory {
@@ -148,7 +151,7 @@ impl Memories {
         self.list
             .iter()
             .filter(|m| m.place == place)
-            .find_map(|m| m.knows(flow).map(|way| (*m, way)))
+            .find_map(|m| m.knows(flow).map(|way| (m.clone(), way)))
     }
 
     /// All memories of a conversation.
@@ -233,6 +236,16 @@ impl Memories {
     /// Remembers.
     pub(crate) fn add(&mut self, memory: Memory) {
         self.list.push(memory);
+    }
+
+    /// Another rule counts for what a place remembers.
+    pub(crate) fn recount(&mut self, memory: &Memory) {
+        let same = |m: &&mut Memory| {
+            (m.conversation, m.place, m.came) == (memory.conversation, memory.place, memory.came)
+        };
+        if let Some(known) = self.list.iter_mut().find(same) {
+            known.counter.clone_from(&memory.counter);
+        }
     }
 
     /// A packet of the conversation has passed all places. An ICMP error neither refreshes nor ends anything (RFC 5508, REQ-10).

@@ -7,6 +7,7 @@ mod kubernetes;
 mod peers;
 mod security;
 
+use crate::counters::Counter;
 use crate::network::{Network, Workload};
 use crate::packet::Flow;
 
@@ -24,18 +25,21 @@ pub(crate) enum Judgement {
     Rejects,
 }
 
-/// Judges a flow into (or out of) a workload.
-pub(crate) fn judge(network: &Network, workload: &Workload, flow: Flow, into: bool) -> Judgement {
+/// Judges a flow into (or out of) a workload. Also says whose rule it is, if any is.
+pub(crate) fn judge(
+    network: &Network,
+    workload: &Workload,
+    flow: Flow,
+    into: bool,
+) -> (Judgement, Option<Counter>) {
     // Control-plane VMs have no rules, and the exclude list takes a pod from all of them.
     let Some(namespace) = workload.namespace.as_ref().filter(|_| !workload.excluded) else {
-        return Judgement::Passes { loose: false };
+        return (Judgement::Passes { loose: false }, None);
     };
-    if let Some(judgement) = security::judge(network, workload, namespace, flow, into) {
-        return judgement;
+    if let Some((judgement, by)) = security::judge(network, workload, namespace, flow, into) {
+        return (judgement, Some(Counter::Policy(by)));
     }
-    if kubernetes::allows(network, workload, namespace, flow, into) {
-        Judgement::Passes { loose: false }
-    } else {
-        Judgement::Drops
-    }
+    let (allowed, by) = kubernetes::allows(network, workload, namespace, flow, into);
+    let judgement = if allowed { Judgement::Passes { loose: false } } else { Judgement::Drops };
+    (judgement, by.map(Counter::Policy))
 }

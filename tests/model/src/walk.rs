@@ -10,6 +10,7 @@ mod vnic;
 use std::net::IpAddr;
 
 use crate::Model;
+use crate::counters::Counter;
 use crate::memory::{Deed, Memory, Place, Way};
 use crate::network::Network;
 use crate::packet::{Content, Flow, Framed, Packet, Seen, flag};
@@ -61,6 +62,8 @@ pub(crate) struct Done {
     pub(crate) packet: Packet,
     pub(crate) known: Option<(u64, Way)>,
     pub(crate) fresh: Vec<Memory>,
+    /// Memories that another rule counts from now on.
+    pub(crate) recounted: Vec<Memory>,
     pub(crate) superseded: Vec<u64>,
     pub(crate) killed: Option<u64>,
     pub(crate) choices: Vec<Choice>,
@@ -68,6 +71,8 @@ pub(crate) struct Done {
     pub(crate) answer: Option<Packet>,
     /// The smallest MTU of the way, where the packet has to be cut for it.
     pub(crate) cut_to: Option<u16>,
+    /// Whose rule dropped it.
+    pub(crate) blamed: Option<Counter>,
 }
 
 /// A packet on its way.
@@ -110,12 +115,14 @@ impl<'a> Walk<'a> {
             packet: frame.packet,
             known: None,
             fresh: Vec::new(),
+            recounted: Vec::new(),
             superseded: Vec::new(),
             killed: None,
             choices: Vec::new(),
             path: None,
             answer: None,
             cut_to: None,
+            blamed: None,
         };
         let network = &model.network;
         Walk { model, network, port, frame, observed, size, to_itself: false, passed: 0, done }
@@ -203,8 +210,14 @@ impl<'a> Walk<'a> {
         self.may_begin() || self.done.packet.flags() & (flag::ACK | control) == flag::ACK
     }
 
-    fn remember(&mut self, place: Place, came: Flow, went: Flow, deed: Deed) {
-        self.done.fresh.push(Memory { conversation: 0, place, came, went, deed });
+    fn remember(
+        &mut self,
+        place: Place,
+        (came, went): (Flow, Flow),
+        deed: Deed,
+        counter: Option<Counter>,
+    ) {
+        self.done.fresh.push(Memory { conversation: 0, place, came, went, deed, counter });
     }
 
     /// Makes the packet one of `to`. What an ICMP error quotes is turned around; its source stays unless it is the flow's own.

@@ -14,6 +14,7 @@ use model::{Atlas, Block, Model, Station};
 use packet::{Frame, Time};
 use realization::{Allocations, Logical, Names, Realized, realize};
 
+use crate::counts::{Numbers, Ports};
 use crate::lab::{Lab, OUTSIDE, UPLINKS};
 use crate::random::Random;
 
@@ -44,6 +45,8 @@ pub struct Bench {
     pub identification: u16,
     /// Fragments that are still to be sent.
     pub unsent: VecDeque<(u32, Framed, Vec<u8>)>,
+    numbers: Numbers,
+    ports: Ports,
     history: VecDeque<String>,
     said: BTreeMap<String, usize>,
 }
@@ -103,12 +106,13 @@ impl Bench {
         (network.epoch, network.seed) = (1, seed);
         let mut atlas = atlas(&lab, &names, &logical);
         let mut worker = Worker::new(WorkerConfig { seed, ..WorkerConfig::default() });
+        let (mut numbers, mut ports) = (Numbers::default(), Ports::default());
+        numbers.learn(&network);
         // Who is asked for a MAC says it.
         let mut ask = |asker: &Station, target: IpAddr| -> Mac {
             let frame = Frame::new(neighbors::request(asker.mac, asker.addresses[0], target));
             let mut batch = vec![Received { port: PortId(asker.port), frame }];
-            let mut tx = Vec::new();
-            worker.process(&network, &mut batch, Time::ZERO, &mut tx);
+            let tx = process(&mut worker, &network, &mut ports, &mut batch, Time::ZERO);
             let reply = tx.iter().find_map(|(_, f)| neighbors::answer(&f.bytes));
             reply.unwrap_or_else(|| panic!("{target} does not answer {asker:?}")).0
         };
@@ -136,6 +140,8 @@ impl Bench {
             pieces: BTreeMap::new(),
             identification: 0,
             unsent: VecDeque::new(),
+            numbers,
+            ports,
             history: VecDeque::new(),
             said: BTreeMap::new(),
         }
@@ -197,7 +203,7 @@ impl Bench {
             }
         }
         let now = self.time();
-        self.worker.process(&self.network, &mut batch, now, &mut Vec::new());
+        process(&mut self.worker, &self.network, &mut self.ports, &mut batch, now);
     }
 
     /// Moves both clocks, the engine's stopping at each of its timers.
@@ -218,6 +224,9 @@ impl Bench {
         self.now = until;
         let now = self.time();
         self.worker.advance(&self.network, now, &mut tx);
+        for (port, frame) in &tx {
+            self.ports.received(*port, frame.bytes.len());
+        }
         said.extend(self.model.pass(self.now));
         let sent = Bench::read(&tx)?;
         compare(sent.iter().map(|(seen, _)| *seen).collect(), said, "time passed")?;
@@ -239,12 +248,11 @@ impl Bench {
         octets: Vec<u8>,
     ) -> Result<(), String> {
         let frame = Frame::new(octets);
-        let mut tx = Vec::new();
         let now = self.time();
         self.model.pass(self.now);
         let before = self.worker.drops().clone();
         let mut batch = vec![Received { port: PortId(port), frame }];
-        self.worker.process(&self.network, &mut batch, now, &mut tx);
+        let tx = process(&mut self.worker, &self.network, &mut self.ports, &mut batch, now);
         let read = Bench::read(&tx)?;
         let frames: Vec<Vec<u8>> = tx
             .into_iter()
@@ -296,6 +304,7 @@ impl Bench {
         };
         self.note(what);
         self.lab = changed;
+        self.numbers.learn(&network);
         (network.epoch, network.seed) = (self.network.epoch + 1, self.network.seed);
         (self.network, self.allocations) = (network, allocations);
         self.atlas = Atlas {
@@ -312,6 +321,8 @@ impl Bench {
         if !accounting.balances() {
             return Err(format!("frames are missing: {accounting:?}"));
         }
+        self.ports.compare(&mut self.worker)?;
+        self.numbers.compare(&mut self.worker, self.model.counts())?;
         let (mut engine, mut model) = (Vec::new(), self.model.conversations());
         for session in self.worker.sessions() {
             for record in &session.records {
@@ -366,6 +377,25 @@ impl Bench {
             _ => Err(format!("port {port} got a frame for {:02x?}", framed.dst_mac)),
         }
     }
+}
+
+/// Hands frames to the worker; what goes in and comes out is counted.
+fn process(
+    worker: &mut Worker,
+    network: &Network,
+    ports: &mut Ports,
+    batch: &mut Vec<Received>,
+    now: Time,
+) -> Vec<(PortId, Frame)> {
+    for received in batch.iter() {
+        ports.sent(received.port, received.frame.bytes.len());
+    }
+    let mut tx = Vec::new();
+    worker.process(network, batch, now, &mut tx);
+    for (port, frame) in &tx {
+        ports.received(*port, frame.bytes.len());
+    }
+    tx
 }
 
 fn flow(tuple: Tuple) -> Flow {

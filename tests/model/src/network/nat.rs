@@ -7,6 +7,7 @@ use definitions::own::{NatAction, NatMatch, SupervisorClusterSpec};
 use ipnet::IpNet;
 
 use super::Atlas;
+use crate::counters::Counter;
 
 /// What a NAT rule does with what it matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,12 +29,22 @@ pub struct NatRule {
     pub to: Option<IpNet>,
     /// What becomes of them.
     pub kind: NatKind,
+    /// It is a namespace's own: its sources are the segments that there are.
+    pub of_namespace: bool,
 }
 
 impl NatRule {
     pub(crate) fn matches(&self, src: IpAddr, dst: IpAddr) -> bool {
         self.from.as_ref().is_none_or(|nets| nets.iter().any(|net| net.contains(&src)))
             && self.to.is_none_or(|net| net.contains(&dst))
+    }
+
+    pub(crate) fn counter(&self) -> Counter {
+        let from = match self.from.as_deref() {
+            Some([net]) if !self.of_namespace => Some(*net),
+            _ => None,
+        };
+        Counter::Nat { priority: self.priority, from, to: self.to, kind: self.kind }
     }
 
     /// In this order: ascending priority; at equal ones the more specific source, then destination, then NO_SNAT before SNAT
@@ -72,6 +83,7 @@ pub(super) fn rules(
             from: side(exemption.source).map(|net| vec![net]),
             to: side(exemption.destination),
             kind: NatKind::NoSnat,
+            of_namespace: false,
         });
     }
     rules.sort_by_key(NatRule::order);
@@ -95,6 +107,7 @@ fn written(table: &[definitions::own::NatRule]) -> Result<Vec<NatRule>, String> 
             from: side(rule.source).map(|net| vec![net]),
             to: side(rule.destination),
             kind,
+            of_namespace: false,
         })
     };
     table.iter().map(rule).collect()
@@ -105,7 +118,13 @@ fn generated(spec: &SupervisorClusterSpec, atlas: &Atlas) -> Vec<NatRule> {
     let mut rules = Vec::new();
     for to in [pods, IpNet::V4(spec.egress_cidr.trunc())] {
         let from = Some(vec![pods]);
-        rules.push(NatRule { priority: UNSTATED.0, from, to: Some(to), kind: NatKind::NoSnat });
+        rules.push(NatRule {
+            priority: UNSTATED.0,
+            from,
+            to: Some(to),
+            kind: NatKind::NoSnat,
+            of_namespace: false,
+        });
     }
     for (namespace, address) in &atlas.snat {
         let own = atlas.blocks.iter().filter(|b| b.namespace.as_ref() == Some(namespace));
@@ -115,12 +134,14 @@ fn generated(spec: &SupervisorClusterSpec, atlas: &Atlas) -> Vec<NatRule> {
             from: Some(from.collect()),
             to: None,
             kind: NatKind::Snat(*address),
+            of_namespace: true,
         });
     }
     // The system has the first address of the pool.
     if let Some(address) = spec.egress_cidr.hosts().next() {
         let kind = NatKind::Snat(address.into());
-        rules.push(NatRule { priority: UNSTATED.2, from: None, to: None, kind });
+        let priority = UNSTATED.2;
+        rules.push(NatRule { priority, from: None, to: None, kind, of_namespace: false });
     }
     rules
 }

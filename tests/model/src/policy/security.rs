@@ -7,14 +7,14 @@ use super::peers::{is_peer, is_port, selects};
 use crate::network::{Network, Workload};
 use crate::packet::Flow;
 
-/// What the first matching rule says; `None`: none matches.
+/// What the first matching rule says, and whose it is; `None`: none matches.
 pub(super) fn judge(
     network: &Network,
     workload: &Workload,
     namespace: &str,
     flow: Flow,
     into: bool,
-) -> Option<Judgement> {
+) -> Option<(Judgement, String)> {
     let mut policies: Vec<&SecurityPolicy> =
         network.definitions.security_policies.values().collect();
     policies.sort_by_key(|p| (p.category, p.priority, &p.meta.namespace, &p.meta.name));
@@ -27,11 +27,12 @@ pub(super) fn judge(
             let applies = rule.applied_to.iter().any(|s| selects(s, &workload.labels));
             let way = (rule.direction == SecurityDirection::In) == into;
             if applies && way && matches(network, policy, rule, flow, into) {
-                return Some(match rule.action {
+                let judgement = match rule.action {
                     SecurityAction::Allow => Judgement::Passes { loose: true },
                     SecurityAction::Drop => Judgement::Drops,
                     SecurityAction::Reject => Judgement::Rejects,
-                });
+                };
+                return Some((judgement, format!("SecurityPolicy {}", policy.meta.key())));
             }
         }
     }

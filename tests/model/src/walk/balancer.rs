@@ -1,6 +1,7 @@
 //! Choices of the load balancers, and ports that translations take.
 
 use super::{Choice, Scope, Stop, Walk, gone};
+use crate::counters::Counter;
 use crate::memory::Place;
 use crate::network::{Member, Server};
 use crate::packet::{Flow, protocol};
@@ -13,6 +14,12 @@ pub(super) fn server(servers: &[Server], flow: Flow) -> Option<&Server> {
     servers
         .iter()
         .find(|s| s.address == flow.dst && s.protocol == flow.protocol && s.port == flow.dst_port)
+}
+
+/// What counts for a virtual server.
+pub(super) fn counter_of(server: &Server, gateway: bool) -> Counter {
+    let Server { address, protocol, port, .. } = *server;
+    Counter::Server { gateway, address, protocol, port }
 }
 
 impl Walk<'_> {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use definitions::own::UrpfMode;
 
-use super::balancer::server;
+use super::balancer::{counter_of, server};
 use super::{End, Entry, Scope, Stop, Walk, gone};
 use crate::memory::{Deed, Memory, Place};
 use crate::network::{NatKind, Source, Target, is_broadcast};
@@ -78,6 +78,8 @@ impl Walk<'_> {
         let Some(server) = server(&network.outer_servers, flow) else {
             return gone("a port that the VIP does not have");
         };
+        // Until it has passed here, it is this server that drops it.
+        self.done.blamed = Some(counter_of(server, true));
         if !server.clients.is_empty() && !server.clients.iter().any(|net| net.contains(&flow.src)) {
             return gone("a client that the VIP does not serve");
         }
@@ -88,9 +90,10 @@ impl Walk<'_> {
             Source::Client => self.stays(wanted, flow),
         };
         let Some(went) = went else { return gone("no port is free") };
+        self.done.blamed = None;
         let service = (server.address, server.port);
         let deed = Deed::Balanced { service, to_itself: false };
-        self.remember(Place::Tier1, flow, went, deed);
+        self.remember(Place::Tier1, (flow, went), deed, Some(counter_of(server, true)));
         self.rewrite(flow, went);
         Ok(true)
     }
@@ -116,6 +119,7 @@ impl Walk<'_> {
         let Some(rule) = rule else {
             return if private { gone("a private source without a NAT rule") } else { Ok(()) };
         };
+        self.done.blamed = Some(rule.counter());
         if !self.may_begin() {
             return gone("cannot begin a conversation at NAT");
         }
@@ -128,7 +132,8 @@ impl Walk<'_> {
             }
         };
         let Some(went) = went else { return gone("no port is free") };
-        self.remember(Place::Tier1, flow, went, Deed::Natted);
+        self.done.blamed = None;
+        self.remember(Place::Tier1, (flow, went), Deed::Natted, Some(rule.counter()));
         self.rewrite(flow, went);
         Ok(())
     }

@@ -1,9 +1,9 @@
 //! The vNIC: spoof guard, distributed load balancer, distributed firewall.
 
 use super::Scope;
-use super::balancer::server;
+use super::balancer::{counter_of, server};
 use super::{Stop, Walk, gone};
-use crate::memory::{Deed, Place, Way};
+use crate::memory::{Deed, Memory, Place, Way};
 use crate::network::Workload;
 use crate::packet::Flow;
 use crate::policy::{Judgement, judge};
@@ -47,6 +47,7 @@ impl Walk<'_> {
         let Some(server) = server(&network.cluster_servers, flow) else {
             return gone("a port that the ClusterIP does not have");
         };
+        self.done.blamed = Some(counter_of(server, false));
         let scope = Scope::Host(workload.host.clone());
         let member = self.choose(server, scope, flow, Some(&workload.host))?;
         let to_itself = workload.addresses.contains(&member.address);
@@ -56,7 +57,9 @@ impl Walk<'_> {
             return gone("no port is free");
         };
         let service = (server.address, server.port);
-        self.remember(place, flow, went, Deed::Balanced { service, to_itself });
+        self.done.blamed = None;
+        let counter = counter_of(server, false);
+        self.remember(place, (flow, went), Deed::Balanced { service, to_itself }, Some(counter));
         self.rewrite(flow, went);
         self.to_itself = to_itself;
         Ok(())
@@ -72,7 +75,7 @@ impl Walk<'_> {
         let Some(went) = self.allocate(&[place, Place::Firewall(workload.port)], flow) else {
             return gone("no port is free");
         };
-        self.remember(place, flow, went, Deed::KeptApart);
+        self.remember(place, (flow, went), Deed::KeptApart, None);
         self.rewrite(flow, went);
         Ok(())
     }
@@ -94,29 +97,33 @@ impl Walk<'_> {
                 return gone("looks like a flow that the balancer made here");
             }
             let Deed::Allowed { judged, into } = memory.deed else { return Ok(()) };
-            let judgement = judge(self.network, workload, judged, into);
+            let (judgement, by) = judge(self.network, workload, judged, into);
             if matches!(judgement, Judgement::Passes { .. }) {
+                // The rule that lets it pass now counts it from now on.
+                self.done.recounted.push(Memory { counter: by, ..memory });
                 return Ok(());
             }
             self.done.killed = Some(memory.conversation);
+            self.done.blamed = by;
             return self.denied(judgement, format!("no longer allowed at {}", workload.name));
         }
         if self.done.packet.is_error() {
             return gone("an error about no conversation");
         }
-        let judgement = judge(self.network, workload, flow, into);
+        let (judgement, by) = judge(self.network, workload, flow, into);
         let begins = match judgement {
             Judgement::Passes { loose: true } => self.may_be_picked_up(),
             Judgement::Passes { loose: false } => self.may_begin(),
             _ => {
                 let way = if into { "into" } else { "out of" };
+                self.done.blamed = by;
                 return self.denied(judgement, format!("not allowed {way} {}", workload.name));
             }
         };
         if !begins {
             return gone("cannot begin a conversation at the firewall");
         }
-        self.remember(place, flow, flow, Deed::Allowed { judged: flow, into });
+        self.remember(place, (flow, flow), Deed::Allowed { judged: flow, into }, by);
         Ok(())
     }
 

@@ -1,0 +1,124 @@
+//! What rules, virtual servers and ports have counted, compared (R40).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use engine::network::{NatAction, Network, PortId, Prefix};
+use engine::{RuleKey, Traffic, Worker};
+use ipnet::IpNet;
+use model::{Count, Counter, NatKind};
+
+/// Which counter a number stands for. A number may be given to another rule when its own has gone.
+#[derive(Default)]
+pub struct Numbers(BTreeMap<RuleKey, BTreeSet<Counter>>);
+
+fn net(prefix: Prefix) -> IpNet {
+    IpNet::new(prefix.first().to_ip(), prefix.prefix_len()).unwrap()
+}
+
+impl Numbers {
+    /// Learns the numbers of a network.
+    pub fn learn(&mut self, network: &Network) {
+        for rule in &network.firewall.rules {
+            let counter = Counter::Policy(rule.origin.clone());
+            self.0.entry(RuleKey::Firewall(rule.id)).or_default().insert(counter);
+        }
+        for (at, router) in network.routers.iter().enumerate() {
+            let id = engine::network::RouterId(u32::try_from(at).unwrap());
+            for rule in router.nat.rules() {
+                let own = rule.name.starts_with("snat-namespace-");
+                let from = rule.source.as_ref().filter(|_| !own).map(|nets| net(nets[0]));
+                let kind = match rule.action {
+                    NatAction::NoSnat => NatKind::NoSnat,
+                    NatAction::Snat(to) => NatKind::Snat(to.to_ip()),
+                };
+                let (priority, to) = (rule.priority, rule.destination.map(net));
+                let counter = Counter::Nat { priority, from, to, kind };
+                self.0.entry(RuleKey::Nat(id, rule.id)).or_default().insert(counter);
+            }
+        }
+    }
+
+    fn counters(&self, key: RuleKey) -> BTreeSet<Counter> {
+        match key {
+            RuleKey::Server(router, address, protocol, port) => {
+                let (gateway, address) = (router.is_some(), address.to_ip());
+                BTreeSet::from([Counter::Server { gateway, address, protocol, port }])
+            }
+            _ => self.0.get(&key).cloned().unwrap_or_default(),
+        }
+    }
+
+    /// Compares what the engine's numbers have counted with what the model has.
+    pub fn compare(&self, worker: &mut Worker, model: Vec<(Counter, Count)>) -> Result<(), String> {
+        let mut engine: BTreeMap<Counter, Count> = BTreeMap::new();
+        let mut reused: BTreeSet<Counter> = BTreeSet::new();
+        for counters in self.0.values().filter(|counters| counters.len() > 1) {
+            reused.extend(counters.iter().cloned());
+        }
+        for (key, hit) in worker.hits() {
+            let counters = self.counters(key);
+            let Some(counter) = counters.first() else {
+                return Err(format!("{key:?} is no rule that there ever was"));
+            };
+            let count = engine.entry(counter.clone()).or_default();
+            count.packets += hit.traffic.packets;
+            count.octets += hit.traffic.bytes;
+            count.sessions += hit.sessions;
+            count.last = count.last.max(hit.last.map(|time| Duration::from_nanos(time.0)));
+        }
+        let mut model: BTreeMap<Counter, Count> = model.into_iter().collect();
+        for counter in &reused {
+            engine.remove(counter);
+            model.remove(counter);
+        }
+        if engine == model {
+            return Ok(());
+        }
+        let all: BTreeSet<&Counter> = engine.keys().chain(model.keys()).collect();
+        let differing: Vec<String> = all
+            .into_iter()
+            .filter(|counter| engine.get(counter) != model.get(counter))
+            .map(|counter| {
+                format!(
+                    "{counter:?}: engine {:?}, model {:?}",
+                    engine.get(counter),
+                    model.get(counter)
+                )
+            })
+            .collect();
+        Err(format!("they counted differently: {differing:#?}"))
+    }
+}
+
+/// What went in and out by each port, counted by who sent and received it.
+#[derive(Default)]
+pub struct Ports(BTreeMap<PortId, (Traffic, Traffic)>);
+
+impl Ports {
+    /// A frame went in.
+    pub fn sent(&mut self, port: PortId, octets: usize) {
+        self.0.entry(port).or_default().0.add(1, u64::try_from(octets).unwrap());
+    }
+
+    /// A frame came out.
+    pub fn received(&mut self, port: PortId, octets: usize) {
+        self.0.entry(port).or_default().1.add(1, u64::try_from(octets).unwrap());
+    }
+
+    /// Compares with what the engine counted.
+    pub fn compare(&self, worker: &mut Worker) -> Result<(), String> {
+        let counted = worker.port_traffic();
+        for (port, own) in &self.0 {
+            let theirs = counted.get(port).map(|t| (t.rx, t.tx));
+            if theirs != Some(*own) {
+                return Err(format!("{port:?} carried {own:?}, the engine counted {theirs:?}"));
+            }
+        }
+        let known = |port: &PortId| self.0.contains_key(port);
+        match counted.keys().find(|port| !known(port)) {
+            None => Ok(()),
+            Some(port) => Err(format!("nothing ever passed {port:?}, the engine counted traffic")),
+        }
+    }
+}
