@@ -65,16 +65,28 @@ impl<'a> Backends<'a> {
         Backends { definitions, cluster, holders }
     }
 
-    /// The backends of one port of a Service, sorted by address and port. Ready ones; if there are none,
-    /// those that still serve while they go away (kube-proxy's rule).
-    pub(crate) fn members(&self, service: &Service, port: &ServicePort) -> Vec<Member> {
+    /// The backends of one port of a Service, sorted by address and port. Ready ones; where there are none (in
+    /// all, or on the host `per_host`, for a Service whose traffic stays local), those that still serve while
+    /// they go away (kube-proxy's rule, KEP-1669).
+    pub(crate) fn members(
+        &self,
+        service: &Service,
+        port: &ServicePort,
+        per_host: bool,
+    ) -> Vec<Member> {
         let (mut ready, mut leaving) = (BTreeSet::new(), BTreeSet::new());
         match service.selector.as_ref().filter(|s| !s.is_empty()) {
             Some(_) => self.selected(service, port, &mut ready, &mut leaving),
             None => self.listed(service, port, &mut ready, &mut leaving),
         }
-        let chosen = if ready.is_empty() { leaving } else { ready };
-        chosen
+        let host = |address: Addr| self.holders.get(&address).map(|h| h.hypervisor);
+        let ready_hosts: BTreeSet<Option<u32>> = ready.iter().map(|(a, _)| host(*a)).collect();
+        leaving.retain(|(address, _)| match per_host {
+            true => !ready_hosts.contains(&host(*address)),
+            false => ready_hosts.is_empty(),
+        });
+        ready.append(&mut leaving);
+        ready
             .into_iter()
             .map(|(address, port)| {
                 let holder = self.holders.get(&address);
@@ -202,7 +214,7 @@ pub(crate) fn build(
             messages.notice(&subject, "node ports are not emulated; the ClusterIP is", "");
         }
         for port in &service.ports {
-            let members = backends.members(service, port);
+            let members = backends.members(service, port, false);
             warn_about_names(service, port, &members, messages);
             let make = |address: Addr| VirtualServer {
                 name: format!("{key}:{}/{}", port.port, port.protocol),
@@ -218,7 +230,8 @@ pub(crate) fn build(
             };
             if let Some(address) = cluster.cluster_ips.get(key) {
                 let local_only = service.internal_traffic_policy == TrafficPolicy::Local;
-                let made = VirtualServer { local_only, ..make(*address) };
+                let members = backends.members(service, port, local_only);
+                let made = VirtualServer { local_only, members, ..make(*address) };
                 origins.insert(made.name.clone(), key.clone());
                 distributed.push(made);
             }
@@ -311,7 +324,7 @@ pub(crate) fn headless_addresses(backends: &Backends<'_>, service: &Service) -> 
     let mut found: BTreeSet<Addr> = service
         .ports
         .iter()
-        .flat_map(|p| backends.members(service, p))
+        .flat_map(|p| backends.members(service, p, false))
         .map(|m| m.address)
         .collect();
     if service.ports.is_empty()

@@ -128,7 +128,8 @@ fn listening(
     for service in definitions.services.values() {
         for port in &service.ports {
             let Some(protocol) = transport(port.protocol) else { continue };
-            for member in backends.members(service, port) {
+            // All that some client may be sent to.
+            for member in backends.members(service, port, true) {
                 all.entry(member.address).or_default().insert((protocol, member.port));
             }
         }

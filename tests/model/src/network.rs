@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use crate::packet::Mac;
 
 pub use nat::{NatKind, NatRule};
-pub(crate) use routes::{Route, Target};
+pub(crate) use routes::{Lost, Route, Target};
 pub(crate) use services::{Member, Server, Source, protocol_number};
 
 /// An interface that realization gave a port, a MAC and addresses.
@@ -102,6 +102,9 @@ pub(crate) struct Workload {
     pub(crate) ports: Vec<ContainerPort>,
     /// On the firewall's exclude list.
     pub(crate) excluded: bool,
+    /// A ready endpoint, and one that is going away.
+    pub(crate) ready: bool,
+    pub(crate) terminating: bool,
 }
 
 /// An interface of the Tier-0 to the outside.
@@ -137,6 +140,8 @@ pub(crate) struct Network {
     pub(crate) inner_mtu: u16,
     pub(crate) uplinks: Vec<Uplink>,
     pub(crate) routes: Vec<Route>,
+    /// Routes of the Tier-1 beside its segments and the way out: what goes there is lost, in silence or not.
+    pub(crate) lost: Vec<Lost>,
     pub(crate) outside: Vec<(String, Station)>,
     pub(crate) gateway_mac: Mac,
 }
@@ -173,6 +178,7 @@ impl Network {
             inner_mtu: spec.tier1.mtu,
             uplinks: Vec::new(),
             routes: Vec::new(),
+            lost: routes::lost(spec)?,
             outside: atlas.outside.clone(),
             gateway_mac: atlas.gateway_mac,
         };
@@ -259,6 +265,8 @@ fn workloads(definitions: &Definitions, atlas: &Atlas) -> Result<Vec<Workload>, 
             labels: Labels::new(),
             ports: Vec::new(),
             excluded: false,
+            ready: true,
+            terminating: false,
         });
     }
     for (key, pod) in &definitions.pods {
@@ -273,6 +281,8 @@ fn workloads(definitions: &Definitions, atlas: &Atlas) -> Result<Vec<Workload>, 
             labels: pod.meta.labels.clone(),
             ports: pod.ports.clone(),
             excluded: pod.firewall_excluded,
+            ready: pod.ready,
+            terminating: pod.terminating,
         });
     }
     Ok(all)

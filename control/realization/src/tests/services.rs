@@ -57,6 +57,29 @@ fn members_are_the_ready_pods_it_selects() {
     assert_eq!(members(only(&made)), ["pod/a/p 10.244.0.18:9", "pod/a/q 10.244.0.19:9"]);
 }
 
+/// KEP-1669: with `internalTrafficPolicy: Local` a host whose only endpoint is going away still serves, whatever others have.
+#[test]
+fn a_pod_that_is_going_away_serves_where_no_other_does() {
+    let pod = |name: &str, host: u8, meta: &str| {
+        format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, namespace: a, labels: {{app: web}}, \
+             annotations: {{lab.tierlab.dev/host: esx-{host}}}{meta}}}, \
+             spec: {{containers: [{{name: c, image: i}}]}}}}"
+        )
+    };
+    let going = ", deletionTimestamp: '2026-01-01T00:00:00Z'";
+    let pods = [pod("p", 1, ""), pod("q", 1, going), pod("r", 2, going)];
+    let served = |policy: &str, pods: &[String]| {
+        let spec = format!("{{selector: {{app: web}}, {policy}ports: [{{port: 80}}]}}");
+        members(only(&lab(&[pods, &[service(&spec)]].concat())))
+    };
+    let (p, q, r) = ("pod/a/p 10.244.0.18:80", "pod/a/q 10.244.0.19:80", "pod/a/r 10.244.0.20:80");
+    assert_eq!(served("", &pods), [p]);
+    assert_eq!(served("internalTrafficPolicy: Local, ", &pods), [p, r]);
+    let (q_alone, r_alone) = (q.replace(".19", ".18"), r.replace(".20", ".19"));
+    assert_eq!(served("", &pods[1..]), [q_alone, r_alone]);
+}
+
 #[test]
 fn a_name_that_no_pod_has_is_told() {
     let made = lab(&[

@@ -28,13 +28,38 @@ pub(crate) struct Route {
     pub(crate) target: Target,
 }
 
+/// A static route of the Tier-1 that leads nowhere.
+#[derive(Clone, Debug)]
+pub(crate) struct Lost {
+    pub(crate) net: IpNet,
+    /// The sender is told.
+    pub(crate) told: bool,
+}
+
+pub(super) fn lost(spec: &SupervisorClusterSpec) -> Result<Vec<Lost>, String> {
+    let routes = spec.tier1.static_routes.iter().map(|route| match route.next_hop {
+        None => Ok(Lost { net: route.network.trunc(), told: route.unreachable }),
+        Some(hop) => Err(format!("the model knows no route of the Tier-1 by {hop}")),
+    });
+    routes.collect()
+}
+
+/// Of equal paths, those that are used: all up to a limit, or the first.
+fn paths(network: &Network, tier0: &Tier0GatewaySpec, hops: &[IpAddr]) -> Vec<IpAddr> {
+    let mut sorted = hops.to_vec();
+    sorted.sort_by_key(|hop| (network.uplink_of(*hop), *hop));
+    let most = if tier0.ecmp.enabled { usize::from(tier0.ecmp.max_paths) } else { 1 };
+    sorted.truncate(most);
+    sorted
+}
+
 pub(super) fn add(network: &mut Network, spec: &SupervisorClusterSpec, tier0: &Tier0GatewaySpec) {
     let mut routes = Vec::new();
     let mut add = |net: IpNet, distance: u8, target: Target| {
         routes.push(Route { net: net.trunc(), distance, target });
     };
     for route in &tier0.static_routes {
-        let hops = route.next_hops.clone();
+        let hops = paths(network, tier0, &route.next_hops);
         let target = if route.blackhole { Target::Blackhole } else { Target::Neighbors(hops) };
         add(*route.network, route.distance, target);
     }

@@ -15,6 +15,8 @@ pub(crate) struct Member {
     pub(crate) address: IpAddr,
     pub(crate) port: u16,
     pub(crate) host: String,
+    /// It is going away.
+    terminating: bool,
 }
 
 /// Whose address members see.
@@ -65,26 +67,26 @@ pub(super) fn add(
     let (mut inner, mut outer) = (Vec::new(), Vec::new());
     for (key, service) in &network.definitions.services {
         for (at, port) in service.ports.iter().enumerate() {
-            let server = |address: IpAddr| Server {
+            let server = |address: IpAddr, local_only: bool| Server {
                 address,
                 protocol: protocol_number(port.protocol),
                 port: port.port,
-                members: members(network, service, at),
-                local_only: false,
+                members: serving(members(network, service, at), local_only),
+                local_only,
                 sticky_seconds: service.affinity_seconds,
                 source: Source::Client,
                 clients: Vec::new(),
             };
             if let Some(address) = find(&atlas.cluster_ips, key) {
                 let local_only = service.internal_traffic_policy == TrafficPolicy::Local;
-                inner.push(Server { local_only, ..server(*address) });
+                inner.push(server(*address, local_only));
             }
             if let Some(address) = find(&atlas.vips, key) {
                 let keeps =
                     service.transparent || service.external_traffic_policy == TrafficPolicy::Local;
                 let source = if keeps { Source::Client } else { outer_source.clone() };
                 let clients = service.source_ranges.clone();
-                outer.push(Server { source, clients, ..server(*address) });
+                outer.push(Server { source, clients, ..server(*address, false) });
             }
         }
     }
@@ -92,7 +94,17 @@ pub(super) fn add(
     Ok(())
 }
 
-/// The pods behind a port of a Service, in the order of their addresses. All of the model's pods are ready.
+/// Those that are going away serve only where no other does: among all, or where only local ones count, on their host
+/// (features.md 3.I).
+fn serving(members: Vec<Member>, local_only: bool) -> Vec<Member> {
+    let others = members.clone();
+    let replaced = |m: &Member| {
+        others.iter().any(|other| !other.terminating && (!local_only || other.host == m.host))
+    };
+    members.into_iter().filter(|m| !m.terminating || !replaced(m)).collect()
+}
+
+/// The pods behind a port of a Service that are ready, in the order of their addresses, also those that are going away.
 fn members(network: &Network, service: &Service, at: usize) -> Vec<Member> {
     let (Some(selector), Some(port)) = (&service.selector, service.ports.get(at)) else {
         return Vec::new();
@@ -102,6 +114,7 @@ fn members(network: &Network, service: &Service, at: usize) -> Vec<Member> {
         .iter()
         .filter(|pod| pod.namespace.as_ref() == Some(&service.meta.namespace))
         .filter(|pod| selector.iter().all(|(k, v)| pod.labels.get(k) == Some(v)))
+        .filter(|pod| pod.ready)
         .filter_map(|pod| {
             let number = match &port.target {
                 TargetPort::Number(number) => Some(*number),
@@ -113,7 +126,8 @@ fn members(network: &Network, service: &Service, at: usize) -> Vec<Member> {
             };
             // Services are IPv4.
             let address = *pod.addresses.iter().find(|a| a.is_ipv4())?;
-            number.map(|port| Member { address, port, host: pod.host.clone() })
+            let (host, terminating) = (pod.host.clone(), pod.terminating);
+            number.map(|port| Member { address, port, host, terminating })
         })
         .collect();
     members.sort_by_key(|m| (m.address, m.port));

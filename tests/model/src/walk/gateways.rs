@@ -35,7 +35,18 @@ impl Walk<'_> {
             return self.local(!taken || is_vip, !taken);
         }
         self.time_to_live(entry)?;
-        if let Some(block) = network.block_of(dst) {
+        let lost = network.lost.iter().filter(|route| route.net.contains(&dst));
+        let block = network.block_of(dst);
+        let near = block.and_then(|b| b.nets.iter().find(|net| net.contains(&dst)));
+        if let Some(lost) = lost.max_by_key(|route| route.net.prefix_len())
+            && near.is_none_or(|net| net.prefix_len() < lost.net.prefix_len())
+        {
+            if lost.told {
+                self.complains(Complaint::HostUnreachable, entry);
+            }
+            return gone("a route of the Tier-1 that leads nowhere");
+        }
+        if let Some(block) = block {
             if block.is_broadcast(dst) {
                 return gone("a broadcast address");
             }

@@ -111,7 +111,17 @@ impl Lab {
     fn change_pods(&mut self, random: &mut Random, at: usize) -> String {
         let namespace = &mut self.namespaces[at];
         let which = random.below(namespace.pods.len());
-        match random.below(5) {
+        match random.below(7) {
+            5 => {
+                let changed = &mut namespace.pods[which];
+                changed.ready = !changed.ready;
+                format!("pod ns-{at}/pod-{} is ready: {}", changed.serial, changed.ready)
+            }
+            6 => {
+                let changed = &mut namespace.pods[which];
+                changed.terminating = !changed.terminating;
+                format!("pod ns-{at}/pod-{} terminates: {}", changed.serial, changed.terminating)
+            }
             0 | 1 if namespace.pods.len() > 1 => {
                 let gone = namespace.pods.swap_remove(which);
                 format!("pod ns-{at}/pod-{} is deleted", gone.serial)

@@ -18,7 +18,7 @@ spec:
   natMode: {}
   loadBalancer: {{snat: {}}}
   namespacePrefix: {}{}
-  tier1: {{noSnat: [{}], mtu: {}{}}}
+  tier1: {{noSnat: [{}], staticRoutes: [{}], mtu: {}{}}}
 ---
 {{kind: ExternalNetwork, metadata: {{name: left}}, spec: {{mtu: {}}}}}
 ---
@@ -29,11 +29,12 @@ metadata: {{name: t0}}
 spec:
   uplinks:
   - {{name: left, network: left, addresses: [{}]}}
-  - {{name: right, network: right, addresses: [{}], mtu: {}}}
+  - {{name: right, network: right, addresses: [{}], mtu: {}{}}}
   urpfMode: {}
-  ecmp: {{hash: {}}}
+  ecmp: {{hash: {}{}}}
   staticRoutes:
   - {{network: 203.0.113.0/24, nextHops: [192.0.2.2]}}
+  - {{network: 203.0.113.0/24, nextHops: [198.51.100.2], distance: 5}}
   - {{network: 203.0.113.64/26, blackhole: true}}
 "#,
             self.isolation,
@@ -42,14 +43,17 @@ spec:
             self.prefix,
             if self.v6 { "\n  podCIDRv6: 'fd00:244::/48'" } else { "" },
             if self.exemption { "{source: 10.244.0.0/20, destination: 203.0.113.5}" } else { "" },
+            self.inner_routes,
             self.inner_mtu,
             self.nat_rules.as_ref().map(|r| format!(", natRules: {r}")).unwrap_or_default(),
             self.outer_mtu[0],
             self.addresses(UPLINKS[0].1),
             self.addresses(UPLINKS[1].1),
             self.outer_mtu[1],
+            self.urpf_right.map(|mode| format!(", urpfMode: {mode}")).unwrap_or_default(),
             self.urpf,
             if self.two_tuple { "2-tuple" } else { "5-tuple" },
+            self.ecmp,
         );
         if self.default_route {
             yaml += "  - {network: 0.0.0.0/0, nextHops: [192.0.2.2, 198.51.100.2]}\n";
@@ -77,16 +81,19 @@ spec:
                 writeln!(
                     yaml,
                     "---\n{{apiVersion: v1, kind: Pod, metadata: {{name: pod-{}, namespace: ns-{n}, \
-                     labels: {{app: {}, tier: {}}}, annotations: {{lab.tierlab.dev/host: esx-{}{}{}}}}}, \
+                     labels: {{app: {}, tier: {}}}, annotations: {{lab.tierlab.dev/host: esx-{}{}{}}}{}}}, \
                      spec: {{containers: [{{name: c, image: i, ports: [{{name: http, containerPort: {}}}, \
-                     {{name: dns, containerPort: 53, protocol: UDP}}]}}]}}}}",
+                     {{name: dns, containerPort: 53, protocol: UDP}}]}}]}}, \
+                     status: {{conditions: [{{type: Ready, status: '{}'}}]}}}}",
                     pod.serial,
                     pod.app,
                     pod.tier,
                     pod.host,
                     if pod.excluded { ", lab.tierlab.dev/dfw-exclude: 'true'" } else { "" },
                     pod.pin.map(|ip| format!(", lab.tierlab.dev/ip: {ip}")).unwrap_or_default(),
-                    pod.http
+                    if pod.terminating { ", deletionTimestamp: '2026-01-01T00:00:00Z'" } else { "" },
+                    pod.http,
+                    if pod.ready { "True" } else { "False" },
                 )
                 .unwrap();
             }
@@ -121,8 +128,9 @@ spec:
 
 fn service_document(namespace: &str, name: &str, service: &Service) -> String {
     let mut yaml = format!(
-        "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec:\n  \
+        "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: {namespace}{}}}\nspec:\n  \
          type: {}\n  selector: {{app: {}}}\n  ports:\n  - {{name: web, port: 80, targetPort: {}}}\n",
+        if service.transparent { ", annotations: {ncp/transparent-lb: 'true'}" } else { "" },
         if service.outside { "LoadBalancer" } else { "ClusterIP" },
         service.app,
         if service.named { "http" } else { "8080" },

@@ -19,6 +19,14 @@ pub const OUTSIDE: [(&str, &str, [&str; 2]); 3] = [
 pub const UPLINKS: [(&str, [&str; 2]); 2] =
     [("left", ["192.0.2.1", "2001:db8:1::1"]), ("right", ["198.51.100.1", "2001:db8:2::1"])];
 
+/// Routes of the Tier-1 that lead nowhere.
+const INNER_ROUTES: [&str; 3] = [
+    "",
+    "{network: 198.18.0.0/15, blackhole: true}",
+    "{network: 198.18.0.0/15, unreachable: true}, {network: 10.244.0.17/32, blackhole: true}, \
+     {network: '2001:db8:ff::/48', blackhole: true}",
+];
+
 const APPS: [&str; 2] = ["web", "db"];
 const TIERS: [&str; 2] = ["front", "back"];
 
@@ -33,6 +41,9 @@ struct Pod {
     http: u16,
     /// On the firewall's exclude list.
     excluded: bool,
+    /// What its status says, and whether it is going away.
+    ready: bool,
+    terminating: bool,
     /// An address that it was given by hand.
     pin: Option<Ipv4Addr>,
 }
@@ -48,6 +59,8 @@ struct Service {
     local_inside: bool,
     local_outside: bool,
     ranges: bool,
+    /// `ncp/transparent-lb`.
+    transparent: bool,
 }
 
 #[derive(Clone)]
@@ -68,8 +81,13 @@ pub struct Lab {
     nat: bool,
     balancer: &'static str,
     urpf: &'static str,
+    /// What the right uplink states itself.
+    urpf_right: Option<&'static str>,
+    ecmp: &'static str,
     two_tuple: bool,
     default_route: bool,
+    /// Static routes of the Tier-1.
+    inner_routes: &'static str,
     exemption: bool,
     /// Pods and networks outside have IPv6 addresses.
     v6: bool,
@@ -90,6 +108,8 @@ fn pod(random: &mut Random, serial: usize) -> Pod {
         host: 1 + random.below(2),
         http: random.pick(&[8080, 80]),
         excluded: random.chance(5),
+        ready: random.chance(92),
+        terminating: random.chance(6),
         pin: None,
     }
 }
@@ -105,6 +125,7 @@ fn service(random: &mut Random) -> Service {
         local_inside: random.chance(15),
         local_outside: random.chance(20),
         ranges: random.chance(15),
+        transparent: random.chance(10),
     }
 }
 
@@ -136,8 +157,11 @@ impl Lab {
                 "pool, pool: 172.16.3.0/30",
             ]),
             urpf: random.pick(&["strict", "loose", "none"]),
+            urpf_right: random.pick(&[None, None, Some("strict"), Some("loose"), Some("none")]),
+            ecmp: random.pick(&["", "", "", ", enabled: false", ", maxPaths: 1"]),
             two_tuple: random.chance(30),
             default_route: random.chance(80),
+            inner_routes: random.pick(&INNER_ROUTES),
             exemption: random.chance(30),
             v6: random.chance(50),
             prefix: random.pick(&[28, 28, 29, 30]),
