@@ -25,7 +25,7 @@ use bench::Bench;
 /// Steps in one lab.
 const STEPS: usize = 200;
 /// Steps of the slice that CI makes.
-const SLICE: usize = 200_000;
+const SLICE: usize = 100_000;
 
 /// A lab that showed a bug.
 struct Case {
@@ -33,19 +33,12 @@ struct Case {
     bug: &'static str,
 }
 
-/// Bugs that were fixed. A lab belongs here once its bug is.
-const KEPT: [Case; 5] = [
-    Case { seed: 283, bug: LEFT },
-    Case { seed: 327, bug: LEFT },
-    Case { seed: 590, bug: LEFT },
-    Case { seed: 746, bug: LEFT },
-    Case {
-        seed: 263,
-        bug: "sessions of a deleted pod stayed: who got its address and port sent and received by them",
-    },
-];
-const LEFT: &str = "a late answer of a member that has left its service: the first firewall takes it for part of the old session, \
-                    the balancer does not, and it is delivered untranslated and unjudged";
+/// Bugs that were fixed. A seed names its lab for as long as nothing in the generator changes; a bug therefore has a test beside the
+/// code too, where one could be written.
+const KEPT: [Case; 1] = [Case {
+    seed: 54,
+    bug: "with internalTrafficPolicy Local, a host whose only endpoint is going away rejected",
+}];
 
 fn number(name: &str, default: usize) -> usize {
     match std::env::var(name) {

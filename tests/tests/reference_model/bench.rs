@@ -285,7 +285,7 @@ impl Bench {
                 keep(&mut self.delivered, (seen.port, framed));
             }
         }
-        if self.random.chance(10) {
+        if self.random.chance(8) {
             self.audit()?;
         }
         Ok(())
