@@ -82,8 +82,9 @@ pub struct Plan {
     pub replaces: SmallVec<[SessionId; 2]>,
     /// A session that is no longer allowed.
     pub kill: Option<SessionId>,
-    /// Firewall records that another rule now allows.
-    pub rejudged: SmallVec<[(Node, Option<u32>); 2]>,
+    /// Firewall records that another rule now allows, by node and the tuple that was judged: a session
+    /// may have two at one node.
+    pub rejudged: SmallVec<[(Node, Tuple, Option<u32>); 2]>,
     /// Balancer choices.
     pub choices: SmallVec<[Choice; 2]>,
     /// A station learned.

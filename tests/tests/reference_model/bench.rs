@@ -25,6 +25,9 @@ const SHOWN: usize = 60;
 /// Delivered packets that may still be answered.
 const ANSWERABLE: usize = 48;
 
+/// Where a fragment came out, and of what: addresses and identification.
+type Datagram = (u32, IpAddr, IpAddr, Option<u16>);
+
 pub struct Bench {
     pub random: Random,
     pub lab: Lab,
@@ -40,7 +43,7 @@ pub struct Bench {
     /// What came out lately.
     pub delivered: VecDeque<(u32, Framed)>,
     /// Fragments that came out, by where and of what.
-    pieces: BTreeMap<(u32, IpAddr, IpAddr, Option<u16>), Vec<Vec<u8>>>,
+    pieces: BTreeMap<Datagram, Vec<Vec<u8>>>,
     /// The last identification of a datagram.
     pub identification: u16,
     /// Fragments that are still to be sent.

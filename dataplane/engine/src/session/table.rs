@@ -299,15 +299,16 @@ impl Sessions {
         }
     }
 
-    /// Notes that another rule now allows the flow at a firewall.
-    pub fn rejudge(&self, id: SessionId, node: Node, by: Option<u32>) {
+    /// Notes that another rule now allows the flow that a firewall judged as `tuple`.
+    pub fn rejudge(&self, id: SessionId, node: Node, tuple: Tuple, by: Option<u32>) {
         let mut inner = self.lock();
         let Some(session) = inner.slab.get_mut(id.index as usize).filter(|s| s.id == id) else {
             return;
         };
         for record in session.records.iter_mut().filter(|r| r.node == node) {
-            if let RecordKind::Firewall { rule, .. } = &mut record.kind {
-                *rule = by;
+            match &mut record.kind {
+                RecordKind::Firewall { rule, judged, .. } if *judged == tuple => *rule = by,
+                _ => {}
             }
         }
     }

@@ -127,7 +127,7 @@ impl<O: Observer> Walk<'_, O> {
         self.refuse_unless_allowed(stage, port, rule)?;
         let rule = rule.map(|r| r.id);
         if rule != before {
-            self.plan.rejudged.push((record.node, rule));
+            self.plan.rejudged.push((record.node, judged, rule));
         }
         self.note(stage, &port.name, || {
             let way = match direction {

@@ -71,8 +71,8 @@ impl Worker {
             // What the cache has seen so far passed by the old rule.
             self.report_session(id);
         }
-        for (node, rule) in &plan.rejudged {
-            self.sessions.rejudge(id, *node, *rule);
+        for (node, judged, rule) in &plan.rejudged {
+            self.sessions.rejudge(id, *node, *judged, *rule);
         }
         if begun {
             for key in plan.records.iter().filter_map(StageRecord::rule_key) {
