@@ -197,6 +197,28 @@ impl FromStr for MacAddress {
     }
 }
 
+/// An Ethernet address of a station or a group, as a rule names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MacOrGroup(Mac);
+transparent!(MacOrGroup, Mac);
+text_type!(
+    MacOrGroup,
+    "MacOrGroup",
+    "a MAC address such as 04:50:56:00:d0:00 or ff:ff:ff:ff:ff:ff",
+    "04:50:56:00:d0:00"
+);
+
+impl FromStr for MacOrGroup {
+    type Err = String;
+    fn from_str(text: &str) -> Result<MacOrGroup, String> {
+        let mac: Mac = text.parse().map_err(|e: <Mac as FromStr>::Err| e.to_string())?;
+        if mac == Mac::ZERO {
+            return Err(format!("'{text}' is nobody's MAC address"));
+        }
+        Ok(MacOrGroup(mac))
+    }
+}
+
 /// A length of time: numbers with units `d`, `h`, `m`, `s`, `ms`, `us`, largest first: `3h`, `1h30m`, `500ms`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Span(Duration);

@@ -51,6 +51,9 @@ pub struct Allocations {
     /// Numbers of firewall rules by the rule's name.
     #[serde(default)]
     pub(crate) firewall_rules: BTreeMap<String, u32>,
+    /// The highest number that a firewall rule ever had; 0: none had one.
+    #[serde(default)]
+    pub(crate) last_firewall_rule: u32,
     /// Numbers of NAT rules by the rule's name.
     #[serde(default)]
     pub(crate) nat_rules: BTreeMap<String, u32>,
@@ -82,6 +85,7 @@ impl Default for Allocations {
             vips: BTreeMap::new(),
             transit: BTreeMap::new(),
             firewall_rules: BTreeMap::new(),
+            last_firewall_rule: 0,
             nat_rules: BTreeMap::new(),
             ports: BTreeMap::new(),
             segments: BTreeMap::new(),

@@ -23,6 +23,7 @@ mod pod_sets;
 mod policy;
 mod routes;
 mod rules;
+mod security;
 mod security_policy;
 mod tables;
 mod topology;
@@ -38,8 +39,8 @@ pub use names::Names;
 
 use std::sync::Arc;
 
+use definitions::own::SupervisorClusterSpec;
 use definitions::{Definitions, Diagnostic};
-use engine::TimerSettings;
 use engine::network::{Firewall, Network, VirtualServers};
 
 use addressing::{Addressing, SYSTEM};
@@ -118,7 +119,8 @@ pub fn realize(definitions: &Definitions, kept: &Allocations) -> Result<Realized
         endpoints::build(definitions, &addressing, backends.as_ref(), &topology, &mut messages);
     messages.finish()?;
     let names = Names::build(definitions, &addressing, &topology);
-    let network = network(topology, &balancers.distributed, compiled);
+    let spec = addressing.cluster.as_ref().map(|c| c.spec());
+    let network = network(topology, &balancers.distributed, compiled, spec);
     let tables = tables::Tables {
         definitions,
         addressing: &addressing,
@@ -138,27 +140,41 @@ pub fn realize(definitions: &Definitions, kept: &Allocations) -> Result<Realized
     })
 }
 
-fn network(topology: Topology, distributed: &VirtualServers, compiled: Compiled) -> Network {
+fn network(
+    topology: Topology,
+    distributed: &VirtualServers,
+    compiled: Compiled,
+    spec: Option<&SupervisorClusterSpec>,
+) -> Network {
     Network {
         epoch: 0,
         seed: 0,
         ports: topology.ports,
         segments: topology.segments,
         routers: topology.routers,
-        firewall: Firewall { rules: compiled.rules },
+        firewall: Firewall {
+            ethernet: compiled.ethernet,
+            rules: compiled.rules,
+            on_change: spec.map(security::policy_change).unwrap_or_default(),
+            flood: spec.map(security::flood_limits).unwrap_or_default(),
+        },
         distributed_balancer: distributed.clone(),
-        timers: TimerSettings::default(),
+        timers: spec.map(security::timers).unwrap_or_default(),
     }
 }
 
 /// Hangs the firewall's rules onto the vNICs, which share their lists as the pods do.
 fn apply_rules(topology: &mut Topology, compiled: &Compiled) {
     for (pod, (into, out)) in &compiled.applied {
-        let port = topology.index.ports.get(&format!("pod/{pod}"));
-        let port = port.and_then(|id| topology.ports.get_mut(id.0 as usize));
-        if let Some(vnic) = port.and_then(|p| p.vnic.as_mut()) {
+        if let Some(vnic) = topology.vnic(pod) {
             vnic.rules_in = Arc::clone(into);
             vnic.rules_out = Arc::clone(out);
+        }
+    }
+    for (pod, (into, out)) in &compiled.applied_ethernet {
+        if let Some(vnic) = topology.vnic(pod) {
+            vnic.ethernet_in = Arc::clone(into);
+            vnic.ethernet_out = Arc::clone(out);
         }
     }
 }

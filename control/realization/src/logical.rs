@@ -395,7 +395,7 @@ pub struct FirewallRow {
     pub source: String,
     /// Destinations.
     pub destination: String,
-    /// Services; `any` for all.
+    /// Services, of an Ethernet rule what frames carry; `any` for all.
     pub services: String,
     /// Workloads.
     pub applied_to: String,

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use definitions::model::{ObjectName, Pod};
+use engine::network::Direction;
 
 use crate::addressing::{Cluster, Workload};
 
@@ -26,6 +27,18 @@ pub(crate) struct Section {
     pub(crate) into: Vec<u32>,
     /// Indices from the pods.
     pub(crate) out: Vec<u32>,
+}
+
+impl Section {
+    /// Adds the rule at an index, which is higher than those before.
+    pub(crate) fn add(&mut self, at: u32, direction: Direction) {
+        if direction != Direction::Out {
+            self.into.push(at);
+        }
+        if direction != Direction::In {
+            self.out.push(at);
+        }
+    }
 }
 
 /// For every pod the rules of all sets that it is in.

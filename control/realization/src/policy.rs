@@ -22,7 +22,9 @@ use std::rc::Rc;
 
 use definitions::model::{Definitions, NetworkPolicy, ObjectName, PolicyRule};
 use definitions::own::Isolation;
-use engine::network::{Action, AddressSet, Category, Direction, Rule, VirtualServers};
+use engine::network::{
+    Action, AddressSet, Category, Direction, EthernetRule, Rule, VirtualServers,
+};
 
 use crate::addressing::{CONTROL_PLANE, Cluster};
 use crate::allocate::{Pool, Request, assign};
@@ -30,7 +32,7 @@ use crate::allocations::Allocations;
 use crate::fault::{Messages, Subject};
 use crate::pod_sets::{Applied, Places, PodSet, Section, apply};
 use crate::rules::{Author, Compiler, Draft, Written, addresses, pods_text};
-use crate::{security_policy, unmatched};
+use crate::{security, security_policy, unmatched};
 
 /// The first number of a rule, as in NSX.
 const FIRST_RULE: u64 = 1001;
@@ -38,7 +40,11 @@ const FIRST_RULE: u64 = 1001;
 /// All rules, and for every pod the indices of its own.
 #[derive(Debug, Default)]
 pub(crate) struct Compiled {
-    /// Rules in the order of evaluation.
+    /// Rules of the category Ethernet in the order of evaluation.
+    pub(crate) ethernet: Vec<EthernetRule>,
+    /// Indices into `ethernet` towards and from each pod.
+    pub(crate) applied_ethernet: BTreeMap<ObjectName, Applied>,
+    /// All other rules in the order of evaluation.
     pub(crate) rules: Vec<Rule>,
     /// Indices into `rules` towards and from each pod.
     pub(crate) applied: BTreeMap<ObjectName, Applied>,
@@ -66,38 +72,67 @@ pub(crate) fn compile(
     drafts.extend(namespace_sections(definitions, cluster, &places));
     unmatched::notice_rewritten(cluster, server, &drafts, messages);
 
+    let mut ethernet = security::ethernet_rules(definitions, cluster, &places);
+    let names = ethernet.iter().map(|d| &d.rule.name).chain(drafts.iter().map(|d| &d.rule.name));
+    let numbers = number(names, cluster, kept, next, messages);
+    let number = |name: &str| numbers.get(name).copied().unwrap_or(0);
+    let mut layer2: BTreeMap<PodSet, Section> = BTreeMap::new();
+    for (at, draft) in (0..).zip(&mut ethernet) {
+        draft.rule.id = number(&draft.rule.name);
+        layer2.entry(draft.pods.clone()).or_default().add(at, draft.rule.direction);
+    }
+    let mut sections: BTreeMap<PodSet, Section> = BTreeMap::new();
+    for (at, draft) in (0..).zip(&mut drafts) {
+        draft.rule.id = number(&draft.rule.name);
+        sections.entry(draft.pods.clone()).or_default().add(at, draft.rule.direction);
+    }
+    let excluded =
+        |key: &ObjectName| cluster.pods.get(key).is_some_and(|(pod, _)| pod.firewall_excluded);
+    let mut applied_ethernet = apply(cluster, &layer2);
+    applied_ethernet.retain(|key, _| !excluded(key));
+    let mut applied = apply(cluster, &sections);
+    applied.retain(|key, _| !excluded(key));
+    unmatched::notice_shadowed(&places, &drafts, &applied, messages);
+    Compiled {
+        ethernet: ethernet.into_iter().map(|draft| draft.rule).collect(),
+        applied_ethernet,
+        rules: drafts.into_iter().map(|draft| draft.rule).collect(),
+        applied,
+    }
+}
+
+/// Numbers for rules, by name. A rule keeps its number; one that is gone leaves it to nobody, as in NSX:
+/// sessions that it let begin may live on, and count for it.
+fn number<'n>(
+    names: impl Iterator<Item = &'n String>,
+    cluster: &Cluster<'_>,
+    kept: &Allocations,
+    next: &mut Allocations,
+    messages: &mut Messages,
+) -> BTreeMap<String, u32> {
+    let most = u64::from(u32::MAX);
+    let last = u64::from(kept.last_firewall_rule);
+    let unused = FIRST_RULE.max(last + 1);
     let pool = Pool {
         what: "number",
         name: "the firewall".to_owned(),
-        bands: vec![FIRST_RULE..=u64::from(u32::MAX)],
+        // Only when all others are used up, those of rules that are gone.
+        bands: vec![unused..=most, FIRST_RULE..=unused - 1],
         reserved: BTreeMap::new(),
         open: false,
         show: |n| n.to_string(),
     };
     let subject = Subject::new("SupervisorCluster", &cluster.object.meta);
-    let requests: Vec<Request> = drafts
-        .iter()
-        .map(|d| Request { owner: d.rule.name.clone(), pin: None, subject: subject.clone() })
+    let requests: Vec<Request> = names
+        .map(|name| Request { owner: name.clone(), pin: None, subject: subject.clone() })
         .collect();
-    let numbers =
-        assign(&pool, &requests, |k| kept.firewall_rules.get(k).copied().map(u64::from), messages);
-    let mut sections: BTreeMap<PodSet, Section> = BTreeMap::new();
-    for (at, draft) in (0..).zip(&mut drafts) {
-        let rule = &mut draft.rule;
-        rule.id = numbers.get(&rule.name).and_then(|n| u32::try_from(*n).ok()).unwrap_or(0);
-        next.firewall_rules.insert(rule.name.clone(), rule.id);
-        let section = sections.entry(draft.pods.clone()).or_default();
-        if rule.direction != Direction::Out {
-            section.into.push(at);
-        }
-        if rule.direction != Direction::In {
-            section.out.push(at);
-        }
-    }
-    let mut applied = apply(cluster, &sections);
-    applied.retain(|key, _| !cluster.pods.get(key).is_some_and(|(pod, _)| pod.firewall_excluded));
-    unmatched::notice_shadowed(&places, &drafts, &applied, messages);
-    Compiled { rules: drafts.into_iter().map(|draft| draft.rule).collect(), applied }
+    let held = |name: &str| kept.firewall_rules.get(name).copied().map(u64::from);
+    let given = assign(&pool, &requests, held, messages);
+    let numbers: BTreeMap<String, u32> =
+        given.into_iter().filter_map(|(name, n)| Some((name, u32::try_from(n).ok()?))).collect();
+    next.last_firewall_rule = numbers.values().copied().fold(kept.last_firewall_rule, u32::max);
+    next.firewall_rules.clone_from(&numbers);
+    numbers
 }
 
 /// One policy at work.

@@ -238,7 +238,7 @@ fn protocol_number(protocol: Protocol) -> u8 {
 }
 
 /// A selector in kubectl's words: `app=web,tier in (a,b),!old`.
-fn selector_text(selector: &Selector) -> String {
+pub(crate) fn selector_text(selector: &Selector) -> String {
     let list =
         |values: &BTreeSet<String>| values.iter().map(String::as_str).collect::<Vec<_>>().join(",");
     let parts: Vec<String> = selector

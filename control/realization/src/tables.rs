@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use definitions::model::{Definitions, ServiceType};
+use definitions::own::EthernetProtocol;
 use engine::network::{
     Interface, NatAction, Network, PoolSnat, Prefix, Route, RouteTarget, Router, VirtualServer,
 };
@@ -289,34 +290,42 @@ impl Tables<'_> {
     }
 
     fn firewall(&self) -> Vec<FirewallRow> {
+        let ethernet = self.network.firewall.ethernet.iter().map(|rule| FirewallRow {
+            id: rule.id,
+            category: "Ethernet".to_owned(),
+            section: "ethernet".to_owned(),
+            namespace: None,
+            direction: rule.direction.to_string(),
+            source: rule.source.to_string(),
+            destination: rule.destination.to_string(),
+            services: ether_types(&rule.ether_types),
+            applied_to: rule.applied_to_text.clone(),
+            action: rule.action.to_string(),
+            origin: rule.origin.clone(),
+            name: rule.name.clone(),
+        });
         let rules = self.network.firewall.rules.iter();
-        rules
-            .map(|rule| {
-                let services: Vec<String> = rule.services.iter().map(ToString::to_string).collect();
-                // `NetworkPolicy NS/NAME` or `Namespace NS`.
-                let object = rule.origin.split_once(' ').map(|(_, object)| object);
-                let namespace =
-                    object.map(|o| o.split_once('/').map_or(o, |(ns, _)| ns).to_owned());
-                FirewallRow {
-                    id: rule.id,
-                    category: rule.category.to_string(),
-                    section: rule.section.clone(),
-                    namespace,
-                    direction: rule.direction.to_string(),
-                    source: rule.source_text.clone(),
-                    destination: rule.destination_text.clone(),
-                    services: if services.is_empty() {
-                        "any".to_owned()
-                    } else {
-                        services.join(" ")
-                    },
-                    applied_to: rule.applied_to_text.clone(),
-                    action: rule.action.to_string(),
-                    origin: rule.origin.clone(),
-                    name: rule.name.clone(),
-                }
-            })
-            .collect()
+        let layer3 = rules.map(|rule| {
+            let services: Vec<String> = rule.services.iter().map(ToString::to_string).collect();
+            // `NetworkPolicy NS/NAME` or `Namespace NS`.
+            let object = rule.origin.split_once(' ').map(|(_, object)| object);
+            let namespace = object.map(|o| o.split_once('/').map_or(o, |(ns, _)| ns).to_owned());
+            FirewallRow {
+                id: rule.id,
+                category: rule.category.to_string(),
+                section: rule.section.clone(),
+                namespace,
+                direction: rule.direction.to_string(),
+                source: rule.source_text.clone(),
+                destination: rule.destination_text.clone(),
+                services: if services.is_empty() { "any".to_owned() } else { services.join(" ") },
+                applied_to: rule.applied_to_text.clone(),
+                action: rule.action.to_string(),
+                origin: rule.origin.clone(),
+                name: rule.name.clone(),
+            }
+        });
+        ethernet.chain(layer3).collect()
     }
 
     fn routes(&self) -> Vec<RouteRow> {
@@ -370,6 +379,16 @@ impl Tables<'_> {
         rows.sort_by(|a, b| a.name.cmp(&b.name));
         rows
     }
+}
+
+/// EtherTypes as the definition names them.
+fn ether_types(ether_types: &[u16]) -> String {
+    if ether_types.is_empty() {
+        return "any".to_owned();
+    }
+    let names: Vec<String> =
+        ether_types.iter().map(|number| EthernetProtocol::text(*number)).collect();
+    names.join(" ")
 }
 
 fn members(server: &VirtualServer) -> impl Iterator<Item = String> + '_ {

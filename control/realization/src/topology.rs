@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use definitions::model::{Definitions, Tier0Gateway};
+use definitions::model::{Definitions, ObjectName, Tier0Gateway};
 use definitions::own::{EcmpHash as HashDefinition, Tier0Route, UrpfMode};
 use engine::network::{
     Attachment, EcmpHash, Fib, Interface, InterfaceId, NatTable, NextHop, Port, PortId, Prefix,
@@ -21,6 +21,7 @@ use crate::allocate::{Pool, Request, assign};
 use crate::allocations::Allocations;
 use crate::fault::{Messages, Subject};
 use crate::routes;
+use crate::security::segment_security;
 
 /// Packets of an external network that states no MTU, octets.
 pub(crate) const DEFAULT_MTU: u16 = 1500;
@@ -62,6 +63,14 @@ pub(crate) struct Topology {
     pub(crate) segments: Vec<Segment>,
     pub(crate) routers: Vec<Router>,
     pub(crate) index: Index,
+}
+
+impl Topology {
+    /// The vNIC of a pod.
+    pub(crate) fn vnic(&mut self, pod: &ObjectName) -> Option<&mut Vnic> {
+        let port = self.index.ports.get(&format!("pod/{pod}"))?;
+        self.ports.get_mut(port.0 as usize)?.vnic.as_mut()
+    }
 }
 
 /// Name of the segment of an external network.
@@ -230,7 +239,10 @@ fn workload_port(name: String, workload: &Workload, cluster: &Cluster<'_>, index
             addresses,
             hypervisor: workload.hypervisor,
             tenant: tenant(workload, cluster),
-            spoof_guard: true,
+            spoof_guard: cluster.spec().segment_security.spoof_guard,
+            security: segment_security(cluster.spec()),
+            ethernet_in: Arc::default(),
+            ethernet_out: Arc::default(),
             rules_in: Arc::default(),
             rules_out: Arc::default(),
         }),

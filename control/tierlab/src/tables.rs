@@ -180,10 +180,8 @@ pub fn rule_name(network: &Network, key: RuleKey) -> String {
     match key {
         RuleKey::Firewall(id) => network
             .firewall
-            .rules
-            .iter()
-            .find(|r| r.id == id)
-            .map_or_else(|| id.to_string(), |r| format!("{id} {} ({})", r.name, r.origin)),
+            .identity(id)
+            .map_or_else(|| id.to_string(), |(name, origin)| format!("{id} {name} ({origin})")),
         RuleKey::Nat(router, id) => network
             .router(router)
             .and_then(|r| r.nat.rules().iter().find(|n| n.id == id))

@@ -9,6 +9,7 @@ use crate::network::{PortId, SegmentId};
 use crate::session::{Direction, Segment, SessionId, Traffic};
 use hashbrown::HashMap;
 use packet::{Frame, Headers, Icmp, IcmpMessage, Ip, Mac, Rewrite, Time, Transport, tcp_flags};
+use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::hash::Hash;
 
@@ -94,6 +95,8 @@ pub struct CacheEntry {
     pub session: Option<(SessionId, Direction)>,
     /// The segment whose learned station the sender is.
     pub learned: Option<SegmentId>,
+    /// Ethernet rules that count these packets.
+    pub ethernet: SmallVec<[u32; 2]>,
     /// Not yet reported: packets and octets.
     pub unreported: Traffic,
     /// Not yet reported: frames.

@@ -42,10 +42,14 @@ named! {
         Bpdu = "bpdu",
         /// A DHCP server's message from a workload (segment security).
         DhcpServer = "dhcp-server",
+        /// A DHCP client's message from a workload (segment security).
+        DhcpClient = "dhcp-client",
         /// A router advertisement from a workload (segment security).
         RouterAdvertisement = "router-advertisement",
         /// A protocol other than ARP, IPv4 and IPv6 from a workload, where nobody could judge it.
         NonIp = "non-ip",
+        /// More broadcasts or multicasts in a second than the vNIC may send or get (segment security).
+        RateLimit = "rate-limit",
         /// A VLAN tag where the port is untagged.
         VlanTagged = "vlan-tagged",
         /// The port does not exist, or has gone.
@@ -97,8 +101,12 @@ named! {
         IcmpUnmatched = "icmp-error-unmatched",
         /// An ICMP error whose checksum is wrong (RFC 5508, REQ-3).
         IcmpChecksum = "icmp-checksum",
+        /// A rule of the distributed firewall's category Ethernet dropped it.
+        EthernetRule = "ethernet-rule",
         /// A firewall rule dropped or rejected it.
         Firewall = "firewall",
+        /// The vNIC has as many half-open connections or flows of the protocol as flood protection lets it.
+        FloodProtection = "flood-protection",
         /// The service address has no such port.
         VipNoPort = "vip-no-port",
         /// The virtual server has no member for this client.

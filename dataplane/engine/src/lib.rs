@@ -24,8 +24,9 @@ pub use cache::FlowKey;
 pub use drops::{Drop, DropReason, Stage};
 pub use hash::{SeededState, hash_of, seeded};
 pub use session::{
-    Direction, Progress, RecordKind, RuleKey, Session, SessionId, StageRecord, TcpState,
-    TimerClass, TimerProfile, TimerSettings, TimerState, Traffic,
+    Direction, FloodLimits, FlowClass, Progress, RecordKind, RuleKey, Session, SessionId,
+    StageRecord, TcpState, TimerClass, TimerOverrides, TimerProfile, TimerSettings, TimerState,
+    Traffic,
 };
 pub use tables::{Accounting, BalancerScope, DropKey, Hit, PortTraffic, ServerKey};
 pub use trace::{Observer, Recorder, Step};

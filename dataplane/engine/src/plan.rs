@@ -1,7 +1,7 @@
 //! What a walk found: a verdict, and a plan of the state that committing it creates.
 
 use crate::drops::{Drop, Stage};
-use crate::network::{PortId, SegmentId};
+use crate::network::{GroupTraffic, PortId, SegmentId};
 use crate::session::{Direction, Records, SessionId};
 use crate::tables::{NeighborKey, ServerKey};
 use crate::tuple::{Node, Tuple};
@@ -87,6 +87,10 @@ pub struct Plan {
     pub rejudged: SmallVec<[(Node, Tuple, Option<u32>); 2]>,
     /// Balancer choices.
     pub choices: SmallVec<[Choice; 2]>,
+    /// Ethernet rules that let the frame pass, and each copy of it.
+    pub ethernet: SmallVec<[u32; 2]>,
+    /// Group-addressed frames that rate limits count.
+    pub metered: SmallVec<[(PortId, GroupTraffic); 1]>,
     /// A station learned.
     pub learned: Option<Learned>,
     /// A neighbour resolved.

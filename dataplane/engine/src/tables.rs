@@ -4,7 +4,7 @@
 //! slow path.
 
 use crate::drops::{Drop, DropReason, Stage};
-use crate::network::{InterfaceId, PortId, RouterId, SegmentId};
+use crate::network::{GroupTraffic, InterfaceId, PortId, RouterId, SegmentId};
 use crate::session::{RuleKey, Traffic};
 use packet::{Addr, Frame, Headers, Mac, Time};
 use std::collections::{BTreeMap, VecDeque};
@@ -203,6 +203,8 @@ pub struct Tables {
     pub ports: BTreeMap<PortId, PortTraffic>,
     /// ICMP errors and resets caused in the current second, a port.
     answers: BTreeMap<PortId, (u64, u32)>,
+    /// Group-addressed frames in the current second, a vNIC.
+    groups: BTreeMap<(PortId, GroupTraffic), (u64, u32)>,
     /// Sessions ended early for want of room.
     pub evicted: u64,
     /// Answers that the rate limit suppressed.
@@ -278,6 +280,26 @@ impl Tables {
         }
         *count += 1;
         true
+    }
+
+    /// Group-addressed frames of a vNIC so far in the second of `now`.
+    #[must_use]
+    pub fn group_frames(&self, port: PortId, traffic: GroupTraffic, now: Time) -> u32 {
+        let second = now.0 / 1_000_000_000;
+        self.groups.get(&(port, traffic)).filter(|(at, _)| *at == second).map_or(0, |(_, n)| *n)
+    }
+
+    /// Counts a group-addressed frame of a vNIC.
+    pub fn meter(&mut self, port: PortId, traffic: GroupTraffic, now: Time) {
+        let count = self.group_frames(port, traffic, now).saturating_add(1);
+        self.groups.insert((port, traffic), (now.0 / 1_000_000_000, count));
+    }
+
+    /// Counts what a rule let pass outside of any session.
+    pub fn count_passed(&mut self, rule: u32, traffic: Traffic, now: Time) {
+        let hit = self.hits.entry(RuleKey::Firewall(rule)).or_default();
+        hit.traffic.add(traffic.packets, traffic.bytes);
+        hit.last = hit.last.max(Some(now));
     }
 
     /// A moment before which no station ages.

@@ -2,6 +2,7 @@
 
 mod guests;
 mod outside;
+mod security;
 mod steps;
 mod supervisor;
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::outside::Addresses;
-use super::{Spec, undefined};
+use super::{Spec, security, undefined};
 use crate::diagnostic::Subject;
 use crate::model::Definitions;
 use crate::node::{Fault, Node, excerpt};
@@ -80,6 +80,11 @@ impl Spec for SupervisorClusterSpec {
         control_plane(self, subject, at.at("controlPlane"));
         overlaps(self, subject, at);
         tier1(&self.tier1, subject, at.at("tier1"));
+        let firewall = &self.distributed_firewall;
+        security::distributed_firewall(firewall, subject, at.at("distributedFirewall"));
+        let rates = at.at("segmentSecurity").at("rateLimits");
+        security::rate_limits(&self.segment_security.rate_limits, subject, rates);
+        security::sessions(&self.sessions, subject, at.at("sessions"));
         let balancer = at.at("loadBalancer");
         match (self.load_balancer.snat, self.load_balancer.pool) {
             (SnatMode::Pool, None) => {

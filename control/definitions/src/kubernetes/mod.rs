@@ -19,6 +19,7 @@ pub(crate) use policy::network_policy;
 pub(crate) use security_policy::{
     Manifest as SecurityPolicyManifest, SECURITY_POLICY, security_policy,
 };
+pub(crate) use selector::selector;
 pub(crate) use service::{endpoint_slice, endpoints, service};
 pub(crate) use workload::{Workload, pod, workload};
 

@@ -11,7 +11,7 @@ use crate::text::{is_label_key, is_label_value};
 const OPERATORS: [&str; 4] = ["In", "NotIn", "Exists", "DoesNotExist"];
 
 /// Checks and digests a selector.
-pub(super) fn selector(subject: &mut Subject<'_>, at: &Node, selector: LabelSelector) -> Selector {
+pub(crate) fn selector(subject: &mut Subject<'_>, at: &Node, selector: LabelSelector) -> Selector {
     let match_labels =
         labels(subject, at.at("matchLabels"), selector.match_labels.unwrap_or_default());
     let mut digested = Selector::from_labels(&match_labels);

@@ -8,6 +8,7 @@ mod expression;
 mod external;
 mod packet_test;
 mod port;
+mod security;
 mod supervisor;
 mod tier0;
 
@@ -23,6 +24,11 @@ pub use packet_test::{
     Step, TcpExpect, TcpFlags, TcpSend, UdpExpect, UdpSend,
 };
 pub use port::PortRef;
+pub use security::{
+    DistributedFirewall, EthernetAction, EthernetProtocol, EthernetRule, EthernetTarget,
+    FloodProtection, LabelExpression, LabelOperator, LabelSelector, OnPolicyChange, RateLimits,
+    RuleDirection, SegmentSecurity, SessionTimers, Sessions, TimerProfile,
+};
 pub use supervisor::{
     AddressBlock, ControlPlane, Dns, Hosts, Isolation, LoadBalancer, ManagementNetwork, NatAction,
     NatExemption, NatMatch, NatMode, NatRule, Profile, SnatMode, SupervisorClusterSpec, Tier1,

@@ -10,6 +10,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 
+use super::security::{DistributedFirewall, SegmentSecurity, Sessions};
 use crate::text::{Cidr, Cidr4, Cidr6, MacAddress, is_dns_subdomain, parse_range};
 
 /// The most ESXi hosts of a vSphere cluster.
@@ -65,6 +66,12 @@ pub struct SupervisorClusterSpec {
     pub system_namespaces: Vec<String>,
     /// The server load balancer's settings.
     pub load_balancer: LoadBalancer,
+    /// The distributed firewall's own settings and its Ethernet rules.
+    pub distributed_firewall: DistributedFirewall,
+    /// What segments refuse from workloads.
+    pub segment_security: SegmentSecurity,
+    /// When sessions expire.
+    pub sessions: Sessions,
 }
 
 impl Default for SupervisorClusterSpec {
@@ -89,6 +96,9 @@ impl Default for SupervisorClusterSpec {
             tier1: Tier1::default(),
             system_namespaces: Vec::new(),
             load_balancer: LoadBalancer::default(),
+            distributed_firewall: DistributedFirewall::default(),
+            segment_security: SegmentSecurity::default(),
+            sessions: Sessions::default(),
         }
     }
 }

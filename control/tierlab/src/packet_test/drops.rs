@@ -96,8 +96,8 @@ pub(super) fn describe(key: &DropKey, packets: u64, network: &Network) -> String
 fn names(network: &Network, key: RuleKey) -> Vec<String> {
     match key {
         RuleKey::Firewall(id) => {
-            let rule = network.firewall.rules.iter().find(|rule| rule.id == id);
-            let texts = rule.into_iter().flat_map(|rule| [rule.name.clone(), rule.origin.clone()]);
+            let identity = network.firewall.identity(id).into_iter();
+            let texts = identity.flat_map(|(name, origin)| [name.to_owned(), origin.to_owned()]);
             std::iter::once(id.to_string()).chain(texts).collect()
         }
         RuleKey::Nat(router, id) => {

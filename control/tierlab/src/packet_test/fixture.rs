@@ -14,8 +14,8 @@ use definitions::own::{AddressExpr, MacExpr, PortRef};
 use engine::network::{
     Action, AddressSet, Attachment, Category, Direction, Fib, Firewall, Interface, InterfaceId,
     NatAction, NatRule, NatTable, Network, NextHop, Port, PortId, Prefix, Route, RouteSource,
-    RouteTarget, Router, RouterId, Rule, Segment, SegmentId, Service, ServicePorts, Side, Tier,
-    Urpf, Vnic,
+    RouteTarget, Router, RouterId, Rule, Segment, SegmentId, SegmentSecurity, Service,
+    ServicePorts, Side, Tier, Urpf, Vnic,
 };
 use hosts::routing::TABLE_MAIN;
 use hosts::{HostConfig, HostSpec, InterfaceConfig};
@@ -169,6 +169,9 @@ fn network() -> Network {
             hypervisor: 0,
             tenant: 0,
             spoof_guard: true,
+            security: SegmentSecurity::default(),
+            ethernet_in: Arc::default(),
+            ethernet_out: Arc::default(),
             rules_in: if index == 1 { [0].into() } else { Arc::default() },
             rules_out: Arc::default(),
         }),
@@ -220,6 +223,7 @@ fn network() -> Network {
                 applied_to_text: "pod/bank/db".to_owned(),
                 action: Action::Drop,
             }],
+            ..Firewall::default()
         },
         ..Network::default()
     }

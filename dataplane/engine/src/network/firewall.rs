@@ -2,9 +2,12 @@
 //!
 //! NSX order: categories Ethernet, Emergency, Infrastructure, Environment, Application, then the
 //! default; inside a category top down; the first match decides. A Kubernetes NetworkPolicy becomes
-//! an *allow* section and an *isolation* section of this same model.
+//! an *allow* section and an *isolation* section of this same model. The category Ethernet has rules of
+//! its own shape ([`EthernetRule`]).
 
-use packet::{Addr, protocol};
+use super::EthernetRule;
+use crate::session::FloodLimits;
+use packet::{Addr, Headers, protocol};
 use std::fmt;
 
 /// What a rule does with a flow that it matches.
@@ -286,12 +289,52 @@ impl Rule {
     }
 }
 
+/// What becomes of live sessions when the rules change. The category Ethernet keeps no state: its rules
+/// always hold at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PolicyChange {
+    /// They are judged again by the rules that are now, and stop if these refuse them.
+    #[default]
+    Reevaluate,
+    /// They pass by the rule that they began with until they end, as NSX's do until they expire and
+    /// OVN's with `persist-established`.
+    Keep,
+}
+
 /// All rules in the order of evaluation. A flow that no rule of a vNIC matches is allowed, which is
 /// NSX's default layer-3 rule; definitions that isolate bring their own drop rules.
 #[derive(Clone, Debug, Default)]
 pub struct Firewall {
-    /// The rules.
+    /// The rules of the category Ethernet, which come first.
+    pub ethernet: Vec<EthernetRule>,
+    /// The rules of all other categories.
     pub rules: Vec<Rule>,
+    /// What becomes of live sessions.
+    pub on_change: PolicyChange,
+    /// Most flows of a vNIC.
+    pub flood: FloodLimits,
+}
+
+impl Firewall {
+    /// Name and origin of the rule with a number, of whatever category.
+    #[must_use]
+    pub fn identity(&self, id: u32) -> Option<(&str, &str)> {
+        let ethernet = self.ethernet.iter().find(|rule| rule.id == id);
+        let ethernet = ethernet.map(|rule| (rule.name.as_str(), rule.origin.as_str()));
+        ethernet.or_else(|| {
+            let rule = self.rules.iter().find(|rule| rule.id == id)?;
+            Some((&rule.name, &rule.origin))
+        })
+    }
+
+    /// The first of the Ethernet rules in `list` (indices into [`Firewall::ethernet`]) that matches a
+    /// frame; `None` lets it pass.
+    #[must_use]
+    pub fn ethernet_rule(&self, list: &[u32], headers: &Headers) -> Option<&EthernetRule> {
+        list.iter()
+            .filter_map(|i| self.ethernet.get(*i as usize))
+            .find(|rule| rule.matches(headers))
+    }
 }
 
 #[cfg(test)]

@@ -5,16 +5,21 @@
 //! that sessions, which name nodes by index, stay valid over a change.
 
 mod balancer;
+mod ethernet;
 mod fib;
 mod firewall;
 mod nat;
+mod security;
 
 pub use balancer::{Member, NoMembers, PoolSnat, VirtualServer, VirtualServers};
+pub use ethernet::{EthernetAction, EthernetRule, MacSet};
 pub use fib::{Fib, NextHop, Prefix, Route, RouteSource, RouteTarget};
 pub use firewall::{
-    Action, AddressSet, Category, Direction, Firewall, IcmpMatch, Rule, Service, ServicePorts,
+    Action, AddressSet, Category, Direction, Firewall, IcmpMatch, PolicyChange, Rule, Service,
+    ServicePorts,
 };
 pub use nat::{NatAction, NatRule, NatTable};
+pub use security::{GroupRates, GroupTraffic, SegmentSecurity};
 
 use crate::session::TimerSettings;
 use packet::{Addr, Mac};
@@ -84,6 +89,12 @@ pub struct Vnic {
     pub tenant: u32,
     /// Drop what another MAC or address claims to have sent.
     pub spoof_guard: bool,
+    /// What else the segment refuses from it, or to it.
+    pub security: SegmentSecurity,
+    /// Indices into [`Firewall::ethernet`] that apply to frames towards the workload, in order.
+    pub ethernet_in: Arc<[u32]>,
+    /// Indices into [`Firewall::ethernet`] that apply to frames from the workload, in order.
+    pub ethernet_out: Arc<[u32]>,
     /// Indices into [`Firewall::rules`] that apply to traffic towards the workload, in order.
     /// Workloads with the same rules share the list.
     pub rules_in: Arc<[u32]>,

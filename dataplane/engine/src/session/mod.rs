@@ -5,13 +5,15 @@
 //! by the tuple it has there; a reply matches a record's outgoing tuple reversed. The flow cache
 //! only copies what follows from here.
 
+mod flood;
 mod table;
 mod tcp;
 mod timers;
 
+pub use flood::{FloodLimits, FlowClass};
 pub use table::{CommitError, NewSession, Room, Sessions};
 pub use tcp::{Segment, TcpState, legal as legal_tcp_flags};
-pub use timers::{TimerClass, TimerProfile, TimerSettings, TimerState};
+pub use timers::{TimerClass, TimerOverrides, TimerProfile, TimerSettings, TimerState};
 
 use crate::cache::FlowKey;
 use crate::network::RouterId;
@@ -262,6 +264,12 @@ pub struct Session {
 }
 
 impl Session {
+    /// What it counts as for flood protection.
+    #[must_use]
+    pub fn flow_class(&self) -> Option<FlowClass> {
+        FlowClass::of(self.initiating.protocol, self.progress)
+    }
+
     /// When the first of its records expires, if nothing more comes.
     #[must_use]
     pub fn due(&self, timers: &TimerSettings) -> Time {

@@ -3,12 +3,14 @@
 //! Slow path only. The index *is* the allocation of NAT ports: a port is in use towards a
 //! destination exactly while the reply tuple stands in the index.
 
+use super::flood::Flows;
 use super::{
-    Direction, MAX_RECORDS, Observation, Progress, RecordKind, Records, Session, SessionId,
-    StageRecord, TcpState, TimerSettings, Traffic,
+    Direction, FlowClass, MAX_RECORDS, Observation, Progress, RecordKind, Records, Session,
+    SessionId, StageRecord, TcpState, TimerSettings, Traffic,
 };
 use crate::cache::FlowKey;
 use crate::hash::{SeededState, seeded};
+use crate::network::PortId;
 use crate::tuple::{Node, Tuple};
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
@@ -83,6 +85,7 @@ struct Inner {
     /// its true expiry counts, and a due entry is armed again if the session lives on.
     due: BinaryHeap<Reverse<(Time, SessionId)>>,
     shares: BTreeMap<Option<u32>, Share>,
+    flows: Flows,
 }
 
 impl Inner {
@@ -116,6 +119,7 @@ impl Inner {
         if let Some(share) = self.shares.get_mut(&session.tenant) {
             share.sessions = share.sessions.saturating_sub(1);
         }
+        self.flows.leave(session.flow_class(), &session.records);
         session
     }
 }
@@ -162,6 +166,12 @@ impl Sessions {
         all
     }
 
+    /// How many flows of `class` the firewall at a vNIC remembers.
+    #[must_use]
+    pub fn flows(&self, port: PortId, class: FlowClass) -> usize {
+        self.lock().flows.count(port, class)
+    }
+
     /// Whether a session of `tenant` fits, and in whose place. Of several tenants the one with most
     /// sessions gives way.
     #[must_use]
@@ -196,11 +206,11 @@ impl Sessions {
         }
         inner.serial += 1;
         let serial = inner.serial;
-        let entry = inner.slab.vacant_entry();
-        let index = u32::try_from(entry.key()).map_err(|_| CommitError::Full)?;
+        let index = inner.slab.vacant_key();
+        let index = u32::try_from(index).map_err(|_| CommitError::Full)?;
         let id = SessionId { index, serial };
         self.link(id, &records)?;
-        entry.insert(Session {
+        let session = Session {
             id,
             created: now,
             last_seen: now,
@@ -214,7 +224,10 @@ impl Sessions {
             records,
             traffic: [Traffic::default(); 2],
             cached: [None; 2],
-        });
+        };
+        let inner = &mut *inner;
+        inner.flows.enter(session.flow_class(), &session.records);
+        inner.slab.insert(session);
         inner.shares.entry(tenant).or_default().sessions += 1;
         inner.enlist(tenant, id);
         Ok(id)
@@ -231,7 +244,8 @@ impl Sessions {
         timers: &TimerSettings,
     ) -> Result<(), CommitError> {
         let mut inner = self.lock();
-        let Some(session) = inner.slab.get_mut(id.index as usize).filter(|s| s.id == id) else {
+        let Inner { slab, flows, due, .. } = &mut *inner;
+        let Some(session) = slab.get_mut(id.index as usize).filter(|s| s.id == id) else {
             return Err(CommitError::Conflict);
         };
         if session.records.len() + records.len() > MAX_RECORDS {
@@ -239,9 +253,9 @@ impl Sessions {
         }
         self.link(id, records)?;
         session.records.extend(records.iter().copied());
+        flows.enter(session.flow_class(), records);
         // A new record may be the first to expire.
-        let due = session.due(timers);
-        inner.due.push(Reverse((due, id)));
+        due.push(Reverse((session.due(timers), id)));
         Ok(())
     }
 
@@ -281,13 +295,16 @@ impl Sessions {
     /// Takes a packet into account and arms the session's timer.
     pub fn observe(&self, id: SessionId, o: &Observation, timers: &TimerSettings) {
         let mut inner = self.lock();
-        let Some(session) = inner.slab.get_mut(id.index as usize).filter(|s| s.id == id) else {
+        let Inner { slab, flows, .. } = &mut *inner;
+        let Some(session) = slab.get_mut(id.index as usize).filter(|s| s.id == id) else {
             return;
         };
         let fresh = session.traffic == [Traffic::default(); 2];
         let before = session.due(timers);
         let was_expendable = session.progress.timer_state().is_expendable();
+        let class = session.flow_class();
         session.observe(o);
+        flows.reclass(class, session.flow_class(), &session.records);
         let due = session.due(timers);
         let tenant = session.tenant;
         if !was_expendable && session.progress.timer_state().is_expendable() {
@@ -328,6 +345,12 @@ impl Sessions {
         self.lock().due.peek().map(|Reverse((at, _))| *at)
     }
 
+    /// Arms all timers anew, after the settings have changed: they may be shorter now.
+    pub fn rearm(&self, timers: &TimerSettings) {
+        let mut inner = self.lock();
+        inner.due = inner.slab.iter().map(|(_, s)| Reverse((s.due(timers), s.id))).collect();
+    }
+
     /// A session whose timer came due by `now`. The caller folds what the caches know of it, then
     /// calls [`Sessions::expire`].
     #[must_use]
@@ -349,9 +372,11 @@ impl Sessions {
     /// one. Returns whether anything was removed, so that caches must forget the session.
     pub fn expire(&self, id: SessionId, timers: &TimerSettings, now: Time) -> bool {
         let mut inner = self.lock();
-        let Some(session) = inner.slab.get_mut(id.index as usize).filter(|s| s.id == id) else {
+        let Inner { slab, flows, .. } = &mut *inner;
+        let Some(session) = slab.get_mut(id.index as usize).filter(|s| s.id == id) else {
             return false;
         };
+        let class = session.flow_class();
         let state = session.progress.timer_state();
         let last_seen = session.last_seen;
         let mut removed = false;
@@ -359,6 +384,7 @@ impl Sessions {
             let live = last_seen + timers.timeout(record.timers, state) > now;
             if !live {
                 self.unlink(id, record);
+                flows.leave(class, std::slice::from_ref(record));
                 removed = true;
             }
             live

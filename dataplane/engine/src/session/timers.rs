@@ -95,11 +95,45 @@ pub enum TimerProfile {
     Rfc,
 }
 
+/// Times that were set in the place of a profile's, as NSX's session timer profiles allow for the
+/// distributed firewall and the gateway.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TimerOverrides {
+    /// Seconds, by [`TimerState::ALL`]'s order.
+    dfw: [Option<u32>; TimerState::ALL.len()],
+    gateway: [Option<u32>; TimerState::ALL.len()],
+}
+
+impl TimerOverrides {
+    /// Sets a timer of `class`, in seconds. The load balancer has none to set.
+    pub fn set(&mut self, class: TimerClass, state: TimerState, seconds: u32) {
+        let times = match class {
+            TimerClass::Dfw => &mut self.dfw,
+            TimerClass::Gateway => &mut self.gateway,
+            TimerClass::Balancer => return,
+        };
+        if let Some(time) = times.get_mut(state as usize) {
+            *time = Some(seconds);
+        }
+    }
+
+    fn get(&self, class: TimerClass, state: TimerState) -> Option<u32> {
+        let times = match class {
+            TimerClass::Dfw => &self.dfw,
+            TimerClass::Gateway => &self.gateway,
+            TimerClass::Balancer => return None,
+        };
+        times.get(state as usize).copied().flatten()
+    }
+}
+
 /// Timers and limits of the session table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimerSettings {
     /// Which timers.
     pub profile: TimerProfile,
+    /// What is set in the place of the profile's.
+    pub overrides: TimerOverrides,
     /// Most sessions at a time. Beyond it a new one takes the place of one that is expendable
     /// ([`TimerState::is_expendable`]), or is dropped.
     pub max_sessions: usize,
@@ -115,6 +149,7 @@ impl Default for TimerSettings {
     fn default() -> TimerSettings {
         TimerSettings {
             profile: TimerProfile::Nsx,
+            overrides: TimerOverrides::default(),
             max_sessions: 4_194_304,
             max_tenant_sessions: 1_048_576,
             mac_age: Duration::from_secs(300),
@@ -127,10 +162,11 @@ impl TimerSettings {
     /// How long a record of `class` outlives the last packet of a session in `state`.
     #[must_use]
     pub fn timeout(&self, class: TimerClass, state: TimerState) -> Duration {
-        Duration::from_secs(match self.profile {
+        let set = self.overrides.get(class, state).map(u64::from);
+        Duration::from_secs(set.unwrap_or_else(|| match self.profile {
             TimerProfile::Nsx => nsx(class, state),
             TimerProfile::Rfc => rfc(state),
-        })
+        }))
     }
 }
 

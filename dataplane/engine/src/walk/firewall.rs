@@ -2,12 +2,15 @@
 //!
 //! Stateful: the first packet of a flow is judged, later ones match the session. Because a walk only
 //! happens when the cache does not know, a known flow is judged again by the tuple that was judged
-//! first: a rule that changed takes effect, whichever packet came.
+//! first: a rule that changed takes effect, whichever packet came. Unless sessions are to be kept
+//! ([`PolicyChange::Keep`]): then a record stays what it is until it expires.
 
-use super::{Stop, Walk};
+use super::{Stop, View, Walk};
 use crate::drops::{DropReason, Stage};
-use crate::network::{Action, Port, PortId, Rule, Vnic};
-use crate::session::{Direction, RecordKind, RuleKey, StageRecord, TimerClass};
+use crate::network::{Action, PolicyChange, Port, PortId, Rule, Vnic};
+use crate::session::{
+    Direction, FlowClass, Progress, RecordKind, RuleKey, StageRecord, TcpState, TimerClass,
+};
 use crate::trace::Observer;
 use crate::tuple::{Node, Tuple};
 use packet::{Icmp, IcmpErrorKind, IcmpMessage, Transport};
@@ -56,6 +59,7 @@ impl<O: Observer> Walk<'_, O> {
         } else {
             self.may_begin().map_err(|reason| self.drop(stage, reason, &port.name, None))?;
         }
+        self.flood_protection(id, stage, port, tuple.protocol)?;
         let rule = rule.map(|r| r.id);
         self.plan.records.push(StageRecord {
             node,
@@ -120,6 +124,13 @@ impl<O: Observer> Walk<'_, O> {
         if !self.is_same_query(icmp) {
             return Err(self.drop(stage, DropReason::NoSession, &port.name, None));
         }
+        if self.view.net.firewall.on_change == PolicyChange::Keep {
+            self.note(stage, &port.name, || match before {
+                Some(id) => format!("known session, kept by rule {id}"),
+                None => "known session, kept: no rule applied".to_owned(),
+            });
+            return Ok(());
+        }
         let rule = judge(self.view.net, vnic, ingress, judged, icmp);
         if rule.is_some_and(|r| r.action != Action::Allow) {
             self.plan.kill = self.session_id();
@@ -142,6 +153,36 @@ impl<O: Observer> Walk<'_, O> {
         Ok(())
     }
 
+    /// Refuses a flow that the firewall at a vNIC does not know if the vNIC has as many of its class as it
+    /// may. Those that this packet's own flow takes the place of are over.
+    fn flood_protection(
+        &mut self,
+        id: PortId,
+        stage: Stage,
+        port: &Port,
+        protocol: u8,
+    ) -> Stop<()> {
+        let View { net, sessions, .. } = self.view;
+        let progress = match &self.session {
+            Some((session, _)) => session.progress,
+            None if self.plan.picked_up => Progress::Tcp(TcpState::under_way()),
+            None => Progress::new(protocol),
+        };
+        let Some(class) = FlowClass::of(protocol, progress) else { return Ok(()) };
+        let Some(most) = net.firewall.flood.limit(class) else { return Ok(()) };
+        let replaced = self.plan.replaces.iter().filter_map(|id| sessions.get(*id));
+        let over = replaced
+            .filter(|session| session.flow_class() == Some(class))
+            .flat_map(|session| session.records)
+            .filter(|record| record.node == Node::Firewall(id))
+            .count();
+        if sessions.flows(id, class).saturating_sub(over) < most as usize {
+            return Ok(());
+        }
+        self.note(stage, &port.name, || format!("it has {most} flows of this kind already"));
+        Err(self.drop(stage, DropReason::FloodProtection, &port.name, None))
+    }
+
     fn refuse_unless_allowed(
         &mut self,
         stage: Stage,
@@ -160,8 +201,8 @@ impl<O: Observer> Walk<'_, O> {
         Err(self.drop(stage, DropReason::Firewall, &port.name, Some(RuleKey::Firewall(rule.id))))
     }
 
-    /// Judges a copy of a group-addressed packet on its way to a vNIC.
-    pub(super) fn refuses_copy(&self, vnic: &Vnic) -> Option<RuleKey> {
+    /// The layer-3 rule that refuses a copy of a group-addressed packet on its way to a vNIC.
+    pub(super) fn refuses_group(&self, vnic: &Vnic) -> Option<RuleKey> {
         if !self.is_stateful() {
             return None;
         }

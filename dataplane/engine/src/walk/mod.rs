@@ -4,19 +4,23 @@
 //! and fills a [`Plan`]. It changes nothing else (promise 3), so that a trace is the same walk with
 //! a recorder and without a commit. Order of the stages:
 //!
-//! 1. vNIC, from the workload: SpoofGuard, segment security, distributed load balancer, distributed
-//!    firewall (egress).
+//! 1. vNIC, from the workload: segment security, SpoofGuard, rate limits, Ethernet rules, distributed
+//!    load balancer, distributed firewall (egress).
 //! 2. Segment: ARP and neighbour discovery; same segment switches, the gateway's MAC routes.
 //! 3. Router: reverse path check; known flow, else virtual server; local delivery; route; and if it
 //!    leaves by an uplink, NAT.
-//! 4. vNIC, to the workload: distributed firewall (ingress), un-DNAT of replies.
+//! 4. vNIC, to the workload: rate limits, Ethernet rules, distributed firewall (ingress), un-DNAT of
+//!    replies.
 
 mod balancer;
+mod ethernet;
 mod firewall;
 mod neighbor;
 mod router;
 mod segment;
 mod vnic;
+
+pub(crate) use ethernet::check as check_ethernet;
 
 use crate::cache::wire_len;
 use crate::drops::{Drop, DropReason, Stage};

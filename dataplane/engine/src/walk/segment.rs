@@ -72,7 +72,8 @@ impl<O: Observer> Walk<'_, O> {
         let net = self.view.net;
         let mut ports = Vec::new();
         let mut refused = Vec::new();
-        for id in segment.ports.iter().copied().filter(|id| *id != self.ingress) {
+        let ingress = self.ingress;
+        for id in segment.ports.iter().copied().filter(|id| *id != ingress) {
             let Some(port) = net.port(id) else { continue };
             if self.is_too_large_for(port) {
                 refused.push(Drop {
@@ -84,15 +85,9 @@ impl<O: Observer> Walk<'_, O> {
                 });
                 continue;
             }
-            match port.vnic.as_ref().and_then(|vnic| self.refuses_copy(vnic)) {
+            match self.refuses_copy(id, port) {
                 None => ports.push(id),
-                Some(rule) => refused.push(Drop {
-                    stage: Stage::DfwIn,
-                    reason: DropReason::Firewall,
-                    object: port.name.clone(),
-                    rule: Some(rule),
-                    parse: None,
-                }),
+                Some(drop) => refused.push(drop),
             }
         }
         if ports.is_empty() && refused.is_empty() {

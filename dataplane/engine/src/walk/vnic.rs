@@ -1,11 +1,13 @@
 //! The vNIC of a workload: SpoofGuard, segment security, and the distributed services.
+//!
+//! The Ethernet category of the firewall comes before everything that keeps state, for all frames.
 
 use super::{Stop, Walk};
 use crate::drops::{DropReason, Stage};
-use crate::network::{Port, PortId, Vnic};
+use crate::network::{Port, PortId, SegmentSecurity, Vnic};
 use crate::trace::Observer;
 use crate::tuple::Node;
-use packet::{Icmp, IcmpMessage, Mac, Payload, Transport, protocol};
+use packet::{Icmp, IcmpMessage, Ip, Mac, Payload, Transport, protocol};
 
 /// IEEE 802.1D reserved addresses, 01:80:c2:00:00:00 to :0f: bridge protocols, never forwarded.
 fn is_bridge_protocol(mac: Mac) -> bool {
@@ -15,16 +17,41 @@ fn is_bridge_protocol(mac: Mac) -> bool {
 
 /// ICMPv6 router advertisement (RFC 4861, 4.2).
 const ROUTER_ADVERTISEMENT: u8 = 134;
-/// UDP port of DHCP servers (RFC 2131).
+/// UDP port of DHCP servers and relays (RFC 2131).
 const DHCP_SERVER_PORT: u16 = 67;
+/// UDP port of DHCPv6 servers and relays (RFC 8415, 7.2).
+const DHCPV6_SERVER_PORT: u16 = 547;
+
+/// Why segment security refuses an IP packet from a workload, if it does.
+fn refused_packet(ip: &Ip, security: &SegmentSecurity) -> Option<DropReason> {
+    let server = if ip.is_v4() { DHCP_SERVER_PORT } else { DHCPV6_SERVER_PORT };
+    match ip.transport {
+        Transport::Udp(u) if ip.protocol == protocol::UDP => {
+            if security.dhcp_server_block && u.src_port == server {
+                Some(DropReason::DhcpServer)
+            } else if security.dhcp_client_block && u.dst_port == server {
+                Some(DropReason::DhcpClient)
+            } else {
+                None
+            }
+        }
+        Transport::Icmp(Icmp { kind: ROUTER_ADVERTISEMENT, .. })
+            if ip.protocol == protocol::ICMPV6 && security.ra_guard =>
+        {
+            Some(DropReason::RouterAdvertisement)
+        }
+        _ => None,
+    }
+}
 
 impl<O: Observer> Walk<'_, O> {
     pub(super) fn workload_sends(&mut self, port: &Port, vnic: &Vnic) -> Stop<()> {
         self.plan.tenant = Some(vnic.tenant);
-        self.segment_security(port)?;
+        self.segment_security(port, &vnic.security)?;
         if vnic.spoof_guard {
             self.spoof_guard(port, vnic)?;
         }
+        self.ethernet(self.ingress, port, vnic, false)?;
         if !self.is_stateful() {
             return Ok(());
         }
@@ -39,6 +66,7 @@ impl<O: Observer> Walk<'_, O> {
 
     pub(super) fn workload_receives(&mut self, id: PortId, port: &Port, vnic: &Vnic) -> Stop<()> {
         self.plan.tenant = self.plan.tenant.or(Some(vnic.tenant));
+        self.ethernet(id, port, vnic, true)?;
         if !self.is_stateful() {
             return Ok(());
         }
@@ -70,26 +98,20 @@ impl<O: Observer> Walk<'_, O> {
         })
     }
 
-    fn segment_security(&mut self, port: &Port) -> Stop<()> {
-        if is_bridge_protocol(self.headers.dst_mac) {
-            return Err(self.drop(Stage::Vnic, DropReason::Bpdu, &port.name, None));
-        }
-        match &self.headers.payload {
-            Payload::Other => Err(self.drop(Stage::Vnic, DropReason::NonIp, &port.name, None)),
-            Payload::Arp(_) => Ok(()),
-            Payload::Ip(ip) => match ip.transport {
-                Transport::Udp(u)
-                    if u.src_port == DHCP_SERVER_PORT && ip.protocol == protocol::UDP =>
-                {
-                    Err(self.drop(Stage::Vnic, DropReason::DhcpServer, &port.name, None))
-                }
-                Transport::Icmp(Icmp { kind: ROUTER_ADVERTISEMENT, .. })
-                    if ip.protocol == protocol::ICMPV6 =>
-                {
-                    Err(self.drop(Stage::Vnic, DropReason::RouterAdvertisement, &port.name, None))
-                }
-                _ => Ok(()),
-            },
+    fn segment_security(&mut self, port: &Port, security: &SegmentSecurity) -> Stop<()> {
+        let refused = if is_bridge_protocol(self.headers.dst_mac) {
+            // NSX's non-IP block lets bridge protocols pass: they have a switch of their own.
+            security.bpdu_filter.then_some(DropReason::Bpdu)
+        } else {
+            match &self.headers.payload {
+                Payload::Other => security.non_ip_block.then_some(DropReason::NonIp),
+                Payload::Arp(_) => None,
+                Payload::Ip(ip) => refused_packet(ip, security),
+            }
+        };
+        match refused {
+            Some(reason) => Err(self.drop(Stage::Vnic, reason, &port.name, None)),
+            None => Ok(()),
         }
     }
 

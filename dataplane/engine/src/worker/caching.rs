@@ -81,6 +81,7 @@ impl Worker {
             serial: 0,
             session,
             learned: outcome.plan.learned.map(|l| l.segment),
+            ethernet: outcome.plan.ethernet.clone(),
             unreported: Traffic::default(),
             frames: 0,
             last_seen: now,
@@ -170,6 +171,9 @@ impl Worker {
             && s.port == port
         {
             s.last_seen = s.last_seen.max(entry.last_seen);
+        }
+        for rule in &entry.ethernet {
+            self.tables.count_passed(*rule, entry.unreported, entry.last_seen);
         }
         let Some((id, direction)) = entry.session else {
             return;

@@ -9,6 +9,7 @@ mod adopt;
 mod caching;
 mod commit;
 mod fragments;
+mod originate;
 mod timers;
 mod trace;
 
@@ -22,7 +23,7 @@ use crate::drops::{Drop, DropReason, Stage};
 use crate::fragments::Fragments;
 use crate::network::{Network, PortId};
 use crate::plan::{Outcome, Verdict};
-use crate::session::{CommitError, RuleKey, Session, Sessions, TimerSettings, Traffic};
+use crate::session::{CommitError, FlowClass, RuleKey, Session, Sessions, TimerSettings, Traffic};
 use crate::tables::{Accounting, DropKey, Held, Hit, PortTraffic, Tables};
 use crate::trace::{Nobody, Recorder, Step};
 use crate::walk::{View, Walk};
@@ -257,8 +258,18 @@ impl Worker {
             && let Some(answer) = outcome.answer.take()
             && (!outcome.answer_is_error || self.tables.may_answer(port, now))
         {
-            self.tables.accounting.originated += 1;
-            self.send(port, answer, tx);
+            self.originate(net, port, answer, now, tx);
+        }
+        if !held {
+            for (at, traffic) in &outcome.plan.metered {
+                self.tables.meter(*at, *traffic, now);
+            }
+        }
+        if passed || matches!(outcome.verdict, Verdict::Consume(_)) {
+            let traffic = Traffic { packets: wire_packets(&frame, &headers), bytes };
+            for rule in &outcome.plan.ethernet {
+                self.tables.count_passed(*rule, traffic, now);
+            }
         }
         match &outcome.verdict {
             Verdict::Deliver(out) => {
@@ -369,6 +380,13 @@ impl Worker {
     pub fn hits(&mut self) -> BTreeMap<RuleKey, Hit> {
         self.collect();
         self.tables.hits.clone()
+    }
+
+    /// How many flows of `class` the distributed firewall at a vNIC remembers: what flood protection
+    /// limits.
+    pub fn flows(&mut self, port: PortId, class: FlowClass) -> usize {
+        self.collect();
+        self.sessions.flows(port, class)
     }
 
     /// Traffic of every port.

@@ -13,7 +13,10 @@ use packet::{Frame, Headers, Time, arp_request, neighbor_solicitation};
 impl Worker {
     /// Does everything that is due by `now`.
     pub fn advance(&mut self, net: &Network, now: Time, tx: &mut Vec<(PortId, Frame)>) {
-        self.timers = net.timers;
+        if self.timers != net.timers {
+            self.timers = net.timers;
+            self.sessions.rearm(&self.timers);
+        }
         self.adopt(net);
         while let Some(session) = self.sessions.take_due(now) {
             self.expire(net, &session, now);
@@ -68,7 +71,7 @@ impl Worker {
                     *requests += 1;
                     *next = now + NEIGHBOR_INTERVAL;
                     if let Some(s) = solicitation(net, key) {
-                        self.solicit(net, s, tx);
+                        self.solicit(net, s, now, tx);
                     }
                 }
                 Some(Neighbor::Pending { .. }) => self.give_up(net, key, now, tx),
@@ -99,8 +102,7 @@ impl Worker {
             if let Some(answer) = waiting.failure
                 && self.tables.may_answer(waiting.port, now)
             {
-                self.tables.accounting.originated += 1;
-                self.send(waiting.port, answer, tx);
+                self.originate(net, waiting.port, answer, now, tx);
             }
         }
     }
@@ -148,11 +150,17 @@ impl Worker {
                 held: [Held { port, frame, walked, failure, drop }].into(),
             },
         );
-        self.solicit(net, solicitation, tx);
+        self.solicit(net, solicitation, now, tx);
     }
 
     /// Sends a request to every station of the segment.
-    fn solicit(&mut self, net: &Network, s: Solicitation, tx: &mut Vec<(PortId, Frame)>) {
+    fn solicit(
+        &mut self,
+        net: &Network,
+        s: Solicitation,
+        now: Time,
+        tx: &mut Vec<(PortId, Frame)>,
+    ) {
         self.tables.accounting.originated += 1;
         let ports: &[PortId] = net.segment(s.segment).map_or(&[], |segment| &segment.ports);
         if ports.is_empty() {
@@ -161,7 +169,7 @@ impl Worker {
         }
         self.tables.accounting.copies += ports.len() as u64 - 1;
         for port in ports {
-            self.send(*port, s.frame.clone(), tx);
+            self.send_own(net, *port, s.frame.clone(), now, tx);
         }
     }
 

@@ -72,7 +72,8 @@ impl Worker {
             Verdict::Consume(stage) => TraceEnd::Consumed(stage),
             Verdict::Hold(_) => TraceEnd::Held,
         };
-        let answer = outcome.answer.filter(|_| !held);
+        let answer =
+            outcome.answer.filter(|answer| !held && self.check_own(net, port, answer, now).is_ok());
         Trace { steps: recorder.steps, end, answer }
     }
 }
