@@ -7,7 +7,7 @@
 mod fixture;
 
 use engine::network::*;
-use engine::{DropKey, Session, TraceEnd, Worker, WorkerConfig};
+use engine::{DropKey, FloodLimits, Session, TimerProfile, TraceEnd, Worker, WorkerConfig};
 use fixture::lab::*;
 use fixture::*;
 use packet::{
@@ -70,8 +70,8 @@ enum Event {
     Garbage { port: usize, bytes: Vec<u8> },
     /// Seconds pass.
     Wait(u64),
-    /// A new snapshot: policy, NAT, balancers.
-    Change { policy: u8, nat: bool, members: u8 },
+    /// A new snapshot: policy, NAT, balancers, and what is set beside them (see [`set`]).
+    Change { policy: u8, nat: bool, members: u8, settings: u8 },
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -96,7 +96,8 @@ fn event() -> impl Strategy<Value = Event> {
             .prop_map(|(back, port, changes)| Event::Mutated { back, port, changes }),
         1 => (0usize..6, prop::collection::vec(any::<u8>(), 0..128)).prop_map(|(port, bytes)| Event::Garbage { port, bytes }),
         3 => prop_oneof![4 => 0u64..4, 3 => 5u64..130, 1 => 200u64..2_000, 1 => 6_000u64..50_000].prop_map(Event::Wait),
-        1 => (0u8..3, any::<bool>(), 0u8..4).prop_map(|(policy, nat, members)| Event::Change { policy, nat, members }),
+        1 => (0u8..3, any::<bool>(), 0u8..4, 0u8..16)
+            .prop_map(|(policy, nat, members, settings)| Event::Change { policy, nat, members, settings }),
     ]
 }
 
@@ -109,12 +110,59 @@ fn chaos_lab() -> Network {
     let summaries =
         hidden.iter().chain(&["172.16.0.0/16"]).map(|p| route(p, RouteTarget::Blackhole));
     add_routes(&mut net, T0, summaries.collect());
-    configure(&mut net, 0, true, 0);
+    configure(&mut net, 0, true, 0, 0);
     net
 }
 
+/// Settings as bits: sessions are kept; flood protection; Ethernet rules and rate limits; what segment
+/// security blocks passes, and timers are the RFCs'.
+fn set(net: &mut Network, settings: u8) {
+    let bit = |n: u8| settings & (1 << n) != 0;
+    net.firewall.on_change = if bit(0) { PolicyChange::Keep } else { PolicyChange::Reevaluate };
+    let limit = bit(1).then_some(2);
+    net.firewall.flood =
+        FloodLimits { tcp_half_open: limit, udp: limit, icmp: limit, other: limit };
+    let rule = |id, source, ether_types, action| EthernetRule {
+        id,
+        name: format!("eth.{id}"),
+        origin: "test".into(),
+        direction: Direction::InOut,
+        source,
+        destination: MacSet::any(),
+        ether_types,
+        applied_to_text: "test".into(),
+        action,
+    };
+    net.firewall.ethernet = vec![
+        rule(2001, MacSet::only([mac(1), mac(2)]), Vec::new(), EthernetAction::Allow),
+        rule(2002, MacSet::any(), vec![0x0806, 0x86dd], EthernetAction::Drop),
+        rule(2003, MacSet::except([GATEWAY]), Vec::new(), EthernetAction::Allow),
+    ];
+    let rate = bit(2).then_some(2);
+    net.timers.profile = if bit(3) { TimerProfile::Rfc } else { TimerProfile::Nsx };
+    for port in [POD_A, POD_B, POD_C] {
+        let list: std::sync::Arc<[u32]> = if bit(2) { [0, 1, 2].into() } else { [].into() };
+        let vnic = vnic(net, port);
+        (vnic.ethernet_in, vnic.ethernet_out) = (list.clone(), list);
+        vnic.security = SegmentSecurity {
+            bpdu_filter: !bit(3),
+            dhcp_server_block: !bit(3),
+            dhcp_client_block: bit(3),
+            ra_guard: !bit(3),
+            non_ip_block: !bit(3),
+            rates: GroupRates {
+                rx_broadcast: rate,
+                tx_broadcast: rate,
+                rx_multicast: rate,
+                tx_multicast: rate,
+            },
+        };
+    }
+}
+
 /// Sets what [`Event::Change`] changes.
-fn configure(net: &mut Network, policy: u8, nat: bool, members: u8) {
+fn configure(net: &mut Network, policy: u8, nat: bool, members: u8, settings: u8) {
+    set(net, settings);
     let udp = vec![Service { protocol: 17, ports: ServicePorts::Any }];
     let action = [Action::Allow, Action::Drop, Action::Reject][usize::from(policy)];
     net.firewall.rules = vec![rule(1001, "any", "any", udp, action)];
@@ -447,7 +495,7 @@ fn same_state(a: &mut Bench, b: &mut Bench) -> Result<(), TestCaseError> {
 /// After every session has expired nothing holds a NAT port: a new flow keeps its own.
 fn nothing_leaked(bench: &mut Bench) -> Result<(), TestCaseError> {
     bench.net.epoch += 1;
-    configure(&mut bench.net, 0, true, 0);
+    configure(&mut bench.net, 0, true, 0, 0);
     bench.advance(bench.now + Duration::from_secs(100_000));
     prop_assert_eq!(bench.worker.sessions().len(), 0);
     prop_assert_eq!(bench.worker.accounting().held, 0);
@@ -488,10 +536,10 @@ fn run(events: &[Event]) -> Result<(), TestCaseError> {
             right_checksums(&out, tainted)?;
             no_leak(&out, None)?;
         }
-        if let Event::Change { policy, nat, members } = event {
+        if let Event::Change { policy, nat, members, settings } = event {
             for bench in [&mut walked, &mut cached, &mut tiny] {
                 bench.net.epoch += 1;
-                configure(&mut bench.net, *policy, *nat, *members);
+                configure(&mut bench.net, *policy, *nat, *members, *settings);
             }
         }
         for (port, frame) in past.frames(event, i as u64) {

@@ -67,6 +67,28 @@ fn cases() -> Vec<Case> {
         case(R::SpoofGuard, S::Vnic, "pod/a", || sends(bench(), A, [from(A, B).macs(mac(2), GATEWAY).udp(1, 2)])),
         case(R::Bpdu, S::Vnic, "pod/a", || sent(bench(), POD_A, raw(Mac([1, 0x80, 0xc2, 0, 0, 0]), mac(1), 0x26, &[0x42; 38]))),
         case(R::DhcpServer, S::Vnic, "pod/a", || sends(bench(), A, [from(A, C).udp(67, 68)])),
+        case(R::DhcpClient, S::Vnic, "pod/a", || {
+            sends(edited(|net| vnic(net, POD_A).security.dhcp_client_block = true), A, [from(A, C).udp(68, 67)])
+        }),
+        case(R::RateLimit, S::Vnic, "pod/a", || {
+            let b = edited(|net| vnic(net, POD_A).security.rates.tx_broadcast = Some(1));
+            let b = sent(b, POD_A, packet::gratuitous_arp(mac(1), ip(A)));
+            sent(b, POD_A, packet::gratuitous_arp(mac(1), ip(A)))
+        }),
+        case(R::RateLimit, S::Vnic, "pod/c", || {
+            let b = edited(|net| vnic(net, POD_C).security.rates.rx_broadcast = Some(1));
+            let b = sent(b, POD_A, packet::gratuitous_arp(mac(1), ip(A)));
+            sent(b, POD_A, packet::gratuitous_arp(mac(1), ip(A)))
+        }),
+        case(R::EthernetRule, S::DfwOut, "pod/a", || sends(edited(|net| no_ethernet(net, POD_A, false)), A, [from(A, B).udp(1, 2)])),
+        case(R::EthernetRule, S::DfwIn, "pod/b", || sends(edited(|net| no_ethernet(net, POD_B, true)), A, [from(A, B).udp(1, 2)])),
+        case(R::FloodProtection, S::DfwOut, "pod/a", || {
+            sends(edited(|net| net.firewall.flood.udp = Some(1)), A, [from(A, B).udp(1, 2), from(A, B).udp(2, 2)])
+        }),
+        case(R::FloodProtection, S::DfwIn, "pod/b", || {
+            let b = sends(edited(|net| net.firewall.flood.tcp_half_open = Some(1)), A, [from(A, B).tcp(1, 2, SYN)]);
+            sends(b, C, [from(C, B).tcp(1, 2, SYN)])
+        }),
         case(R::RouterAdvertisement, S::Vnic, "pod/a", || {
             let f = FrameBuilder::new(ip("2001:db8:a::12"), ip("ff02::1")).macs(mac(1), Mac([0x33, 0x33, 0, 0, 0, 1]));
             sent(bench(), POD_A, f.ttl(255).icmp(134, 0, [64, 0, 7, 8]).payload(&[0; 8]).build())
@@ -190,6 +212,23 @@ fn cases() -> Vec<Case> {
     ]
 }
 
+/// An Ethernet rule at a vNIC that lets nothing in, or out.
+fn no_ethernet(net: &mut Network, port: PortId, ingress: bool) {
+    net.firewall.ethernet = vec![EthernetRule {
+        id: 1001,
+        name: "eth.nothing".into(),
+        origin: "test".into(),
+        direction: Direction::InOut,
+        source: MacSet::any(),
+        destination: MacSet::any(),
+        ether_types: Vec::new(),
+        applied_to_text: "test".into(),
+        action: EthernetAction::Drop,
+    }];
+    let vnic = vnic(net, port);
+    if ingress { vnic.ethernet_in = [0].into() } else { vnic.ethernet_out = [0].into() }
+}
+
 /// A fragment of a UDP datagram from pod/a to pod/b, with `len` octets behind the IP header.
 fn piece(id: u32, offset: u16, len: usize, more: bool) -> FrameBuilder {
     let f = from(A, B).fragment(Fragment { id, offset, more });
@@ -232,7 +271,12 @@ fn a_dropped_frame_leaves_no_session() {
         let mut b = (case.run)();
         let dropped = b.worker.accounting().dropped;
         assert_eq!(dropped, 1, "{}", case.reason);
-        let denied = [DropReason::Firewall, DropReason::NoMember, DropReason::TtlExpired];
+        let denied = [
+            DropReason::Firewall,
+            DropReason::EthernetRule,
+            DropReason::NoMember,
+            DropReason::TtlExpired,
+        ];
         if denied.contains(&case.reason) {
             assert!(b.worker.sessions().is_empty(), "{}", case.reason);
         }

@@ -5,7 +5,7 @@
 mod fixture;
 
 use engine::network::*;
-use engine::{Session, TimerSettings};
+use engine::{FloodLimits, Session, TimerProfile, TimerSettings};
 use fixture::*;
 use packet::{Frame, FrameBuilder, Time, tcp_flags::*};
 use proptest::prelude::*;
@@ -19,8 +19,9 @@ enum Event {
     FromOutside { proto: u8, port: u16, flags: u8 },
     /// The clock moves.
     Wait(u64),
-    /// A new snapshot; with the rule that drops UDP to pod/b, or without.
-    Policy(bool),
+    /// A new snapshot: with the rule that drops UDP to pod/b, or without; sessions kept or judged again;
+    /// a set of Ethernet rules; flood protection; the RFCs' timers.
+    Policy { drop: bool, keep: bool, ethernet: u8, flood: bool, rfc: bool },
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -34,7 +35,8 @@ fn event() -> impl Strategy<Value = Event> {
             .prop_map(|(b, to, proto, port, flags, ttl, len)| Event::FromPod { b, to, proto, port, flags, ttl, len }),
         5 => (0u8..3, 0u16..3, flags).prop_map(|(proto, port, flags)| Event::FromOutside { proto, port, flags }),
         3 => wait.prop_map(Event::Wait),
-        1 => any::<bool>().prop_map(Event::Policy),
+        1 => (any::<bool>(), any::<bool>(), 0u8..4, any::<bool>(), prop::bool::weighted(0.3))
+            .prop_map(|(drop, keep, ethernet, flood, rfc)| Event::Policy { drop, keep, ethernet, flood, rfc }),
     ]
 }
 
@@ -101,7 +103,47 @@ fn frame(event: &Event) -> Option<(PortId, Frame)> {
             };
             Some((EXT, f.build()))
         }
-        Event::Wait(_) | Event::Policy(_) => None,
+        Event::Wait(_) | Event::Policy { .. } => None,
+    }
+}
+
+/// Sets what [`Event::Policy`] sets beside the rule about UDP.
+fn configure(net: &mut Network, keep: bool, ethernet: u8, flood: bool, rfc: bool) {
+    net.firewall.on_change = if keep { PolicyChange::Keep } else { PolicyChange::Reevaluate };
+    let limit = flood.then_some(1);
+    net.firewall.flood =
+        FloodLimits { tcp_half_open: limit, udp: limit, icmp: limit, other: limit };
+    net.timers.profile = if rfc { TimerProfile::Rfc } else { TimerProfile::Nsx };
+    let rule = |id, source, ether_type, action| EthernetRule {
+        id,
+        name: format!("eth.{id}"),
+        origin: "test".into(),
+        direction: Direction::InOut,
+        source,
+        destination: MacSet::any(),
+        ether_types: vec![ether_type],
+        applied_to_text: "test".into(),
+        action,
+    };
+    let (allow, deny) = (EthernetAction::Allow, EthernetAction::Drop);
+    net.firewall.ethernet = match ethernet {
+        0 => Vec::new(),
+        1 => vec![rule(2001, MacSet::any(), 0x0800, allow)],
+        2 => vec![
+            rule(2002, MacSet::only([mac(1)]), 0x0800, allow),
+            rule(2003, MacSet::any(), 0x86dd, deny),
+        ],
+        // pod/b gets nothing that a router sent.
+        _ => vec![
+            rule(2004, MacSet::only([GATEWAY]), 0x0800, deny),
+            rule(2005, MacSet::any(), 0x0800, allow),
+        ],
+    };
+    for port in [0, 1] {
+        let vnic = net.ports[port].vnic.as_mut().unwrap();
+        let list: std::sync::Arc<[u32]> = (0..net.firewall.ethernet.len() as u32).collect();
+        vnic.ethernet_out = list.clone();
+        vnic.ethernet_in = if ethernet < 3 || port == 1 { list } else { Default::default() };
     }
 }
 
@@ -134,8 +176,9 @@ proptest! {
                     let until = cached.now + Duration::from_secs(*seconds);
                     (cached.advance(until), walked.advance(until))
                 }
-                Event::Policy(drop) => {
+                Event::Policy { drop, keep, ethernet, flood, rfc } => {
                     for bench in [&mut cached, &mut walked] {
+                        configure(&mut bench.net, *keep, *ethernet, *flood, *rfc);
                         bench.net.epoch += 1;
                         let udp = vec![Service { protocol: 17, ports: ServicePorts::Any }];
                         bench.net.firewall.rules = vec![
