@@ -12,6 +12,7 @@ mod article;
 mod faults;
 mod network;
 mod policy;
+mod security;
 mod security_policy;
 mod services;
 

@@ -14,6 +14,8 @@ impl Worker {
     /// Does everything that is due by `now`.
     pub fn advance(&mut self, net: &Network, now: Time, tx: &mut Vec<(PortId, Frame)>) {
         if self.timers != net.timers {
+            // What cached actions have seen counts, or the same timers would be armed otherwise with them.
+            self.collect();
             self.timers = net.timers;
             self.sessions.rearm(&self.timers);
         }
