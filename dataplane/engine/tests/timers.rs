@@ -29,42 +29,38 @@ const CELLS: [(TimerState, [u64; 3], u64); 10] = [
     (TimerState::IcmpFirst,      [    20,     6,     6],    60),
 ];
 
-/// Which stages remember the connection: the pairs that one session can have.
+/// Which stages remember the connection beside the distributed firewall: the pairs that one session can have.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Pair {
-    /// Out through SNAT: distributed firewall and gateway.
-    FirewallAndGateway,
-    /// To a ClusterIP: distributed load balancer, distributed firewall at both ends.
-    FirewallAndDistributedBalancer,
-    /// From outside to a VIP: server load balancer, distributed firewall.
-    FirewallAndServerBalancer,
+    /// Out through SNAT: the gateway.
+    Gateway,
+    /// To a ClusterIP: the distributed load balancer; the firewall at both ends.
+    DistributedBalancer,
+    /// From outside to a VIP: the server load balancer.
+    ServerBalancer,
 }
-const PAIRS: [Pair; 3] = [
-    Pair::FirewallAndGateway,
-    Pair::FirewallAndDistributedBalancer,
-    Pair::FirewallAndServerBalancer,
-];
+const PAIRS: [Pair; 3] = [Pair::Gateway, Pair::DistributedBalancer, Pair::ServerBalancer];
 
 impl Pair {
     fn client(self) -> &'static str {
         match self {
-            Pair::FirewallAndGateway | Pair::FirewallAndDistributedBalancer => C,
-            Pair::FirewallAndServerBalancer => H1,
+            Pair::Gateway | Pair::DistributedBalancer => C,
+            Pair::ServerBalancer => H1,
         }
     }
 
     fn target(self) -> &'static str {
         match self {
-            Pair::FirewallAndGateway => H1,
-            Pair::FirewallAndDistributedBalancer => CLUSTER,
-            Pair::FirewallAndServerBalancer => VIP,
+            Pair::Gateway => H1,
+            Pair::DistributedBalancer => CLUSTER,
+            Pair::ServerBalancer => VIP,
         }
     }
 
     /// Which of the columns it has.
     fn other(self) -> TimerClass {
         match self {
-            Pair::FirewallAndGateway => TimerClass::Gateway,
+            Pair::Gateway => TimerClass::Gateway,
             _ => TimerClass::Balancer,
         }
     }
@@ -197,7 +193,7 @@ impl Flow {
 
 /// Balancers answer pings themselves: no session of theirs has the ICMP timer.
 fn possible(pair: Pair, state: TimerState) -> bool {
-    state != TimerState::IcmpFirst || pair == Pair::FirewallAndGateway
+    state != TimerState::IcmpFirst || pair == Pair::Gateway
 }
 
 fn seconds(cell: &[u64; 3], class: TimerClass) -> u64 {
@@ -268,7 +264,7 @@ fn what_each_profile_means_to_a_connection_after_three_hours() {
         (TimerProfile::Rfc, 7_439, true),
         (TimerProfile::Rfc, 7_441, false),
     ] {
-        let mut f = Flow::new(Pair::FirewallAndGateway, profile, true);
+        let mut f = Flow::new(Pair::Gateway, profile, true);
         f.enter(TimerState::TcpEstablished);
         f.b.advance(f.b.now + Duration::from_secs(after));
         assert_eq!(reply(&mut f.b), answered, "{profile:?} after {after} s");
@@ -298,7 +294,7 @@ fn a_set_timer_takes_the_place_of_the_profiles() {
 #[test]
 fn timers_that_become_shorter_hold_for_sessions_that_are_there() {
     for cache in [true, false] {
-        let mut f = Flow::new(Pair::FirewallAndGateway, TimerProfile::Nsx, cache);
+        let mut f = Flow::new(Pair::Gateway, TimerProfile::Nsx, cache);
         f.enter(TimerState::TcpEstablished);
         f.b.net.epoch += 1;
         f.b.net.timers.overrides.set(TimerClass::Dfw, TimerState::TcpEstablished, 120);
