@@ -518,6 +518,10 @@ impl Loader {
                 file,
                 object: Some(format!("{} {}", workload.kind, workload.meta.key())),
             };
+            if let Some(fault) = workload.pins_fault(hosts.names()) {
+                subject.fault(fault);
+                continue;
+            }
             let size = size_of(&workload.template);
             for pod in workload.pods(hosts.names()) {
                 expanded += size;
@@ -604,12 +608,18 @@ fn own_object<S: DeserializeOwned + check::Spec>(
 ) -> Option<Object<S>> {
     let before = subject.report.errors();
     let envelope: Envelope = subject.read(document)?;
-    let meta =
-        kubernetes::digest_meta(subject, document, envelope.metadata, Scope::ClusterSubdomain, &[]);
+    let meta = kubernetes::digest_meta(
+        subject,
+        document,
+        envelope.metadata,
+        Scope::ClusterSubdomain,
+        S::ANNOTATIONS,
+    );
     let empty = Node { value: Value::Map(Vec::new()), ..*document };
     let node = document.get("spec").unwrap_or(&empty);
     let mut spec: S = subject.read(node)?;
     spec.check(subject, node);
     let meta = meta?;
+    spec.pin(subject, document, &meta.annotations);
     (subject.report.errors() == before).then_some(Object { meta, spec })
 }

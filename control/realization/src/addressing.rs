@@ -8,17 +8,22 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::RangeInclusive;
 
 use definitions::model::{ClusterIp, Definitions, ObjectName, Pod, ServiceType, SupervisorCluster};
-use definitions::own::{NatAction, NatMatch, NatMode, Profile, SnatMode, SupervisorClusterSpec};
+use definitions::own::{NatMode, Profile, SnatMode, SupervisorClusterSpec};
 use engine::network::Prefix;
 use ipnet::{Ipv4Net, Ipv6Net};
 use packet::{Addr, Mac};
 
 use crate::allocate::{Pool, Request, assign};
 use crate::allocations::Allocations;
-use crate::blocks::{self, PodAddresses};
+use crate::blocks::{self, PodAddresses, Seat};
+use crate::egress;
 use crate::fault::{Messages, Subject};
+use crate::grid::GATEWAY;
+use crate::macs::{station_macs, workload_macs};
+use crate::snat_pool::{self, ServiceSnat};
 
 /// Who holds the egress address that system namespaces share.
 pub(crate) const SYSTEM: &str = "@system";
@@ -26,13 +31,6 @@ pub(crate) const SYSTEM: &str = "@system";
 pub(crate) const CONTROL_PLANE: &str = "@control-plane";
 /// The MAC of NSX's distributed router: every gateway interface on a segment has it.
 pub(crate) const ROUTER_MAC: Mac = Mac([0x02, 0x50, 0x56, 0x56, 0x44, 0x52]);
-
-/// First MAC of a workload: `04:50:56:00:d0:00`, as the article shows (F3).
-const FIRST_WORKLOAD_MAC: u64 = 0x0450_5600_d000;
-/// First MAC of stations outside: VMware's prefix `00:50:56`.
-const FIRST_STATION_MAC: u64 = 0x0050_5600_0000;
-/// First MAC of Tier-0 uplinks.
-const FIRST_UPLINK_MAC: u64 = 0x0250_5600_0000;
 
 /// A block of the pod CIDR, which is a segment.
 #[derive(Clone, Debug)]
@@ -59,23 +57,17 @@ impl Block {
 
     /// The gateway's addresses with their prefix lengths.
     pub(crate) fn gateways(&self) -> Vec<(Addr, u8)> {
-        self.at(1)
+        let v4 = Addr::v4(u32::from(self.net.network()).wrapping_add(GATEWAY));
+        let v6 = self
+            .v6
+            .map(|net| (Addr(u128::from(net.network()) + u128::from(GATEWAY)), net.prefix_len()));
+        std::iter::once((v4, self.net.prefix_len())).chain(v6).collect()
     }
 
-    /// The addresses of the host number `offset` with their prefix lengths.
-    fn at(&self, offset: u32) -> Vec<(Addr, u8)> {
-        let v4 = Addr::v4(u32::from(self.net.network()).wrapping_add(offset));
-        let mut addresses = vec![(v4, self.net.prefix_len())];
-        if let Some(v6) = self.v6 {
-            let v6_address = Addr(u128::from(v6.network()) + u128::from(offset));
-            addresses.push((v6_address, v6.prefix_len()));
-        }
-        addresses
-    }
-
-    /// All addresses of `v4`, an address of this block, with their prefix lengths.
-    fn addresses_of(&self, v4: Ipv4Addr) -> Vec<(Addr, u8)> {
-        self.at(u32::from(v4).wrapping_sub(u32::from(self.net.network())))
+    /// The addresses of a workload in this block with their prefix lengths.
+    fn addresses_of(&self, seat: &Seat) -> Vec<(Addr, u8)> {
+        let v6 = seat.v6.zip(self.v6).map(|(v6, net)| (v6.into(), net.prefix_len()));
+        std::iter::once((seat.v4.into(), self.net.prefix_len())).chain(v6).collect()
     }
 
     /// What the firewall takes as "this segment".
@@ -135,6 +127,8 @@ pub(crate) struct Cluster<'a> {
     pub(crate) pods: BTreeMap<ObjectName, (&'a Pod, Workload)>,
     /// Egress addresses by namespace; [`SYSTEM`] for the shared one.
     pub(crate) snat: BTreeMap<String, Addr>,
+    /// What became of the pools that Services ask for.
+    pub(crate) service_snat: BTreeMap<ObjectName, ServiceSnat>,
     /// ClusterIPs.
     pub(crate) cluster_ips: BTreeMap<ObjectName, Addr>,
     /// Addresses outside.
@@ -243,9 +237,18 @@ fn address_cluster<'a>(
     let subject = Subject::new("SupervisorCluster", &object.meta);
     let nat = spec.nat_mode == NatMode::Nat && spec.profile != Profile::V70U3NoNat;
     let names = spec.control_plane_vms();
-    let given = blocks::allocate(definitions, object, kept, messages);
-    next.blocks.extend(given.blocks.iter().map(|b| (format!("{}/{}", b.owner, b.index), b.net)));
-    next.pods.extend(given.pods.iter().map(|(p, (a, _))| (p.to_string(), *a)));
+    let given = blocks::allocate(definitions, object, &names, kept, messages);
+    for block in &given.blocks {
+        let key = format!("{}/{}", block.owner, block.index);
+        next.blocks.insert(key.clone(), block.net);
+        next.blocks_v6.extend(block.v6.map(|v6| (key, v6)));
+    }
+    let pods = given.pods.iter().map(|(key, seat)| (key.to_string(), seat));
+    let vms = names.iter().map(|name| format!("{CONTROL_PLANE}/{name}")).zip(&given.vms);
+    for (key, seat) in pods.chain(vms) {
+        next.pods.insert(key.clone(), seat.v4);
+        next.pods_v6.extend(seat.v6.map(|v6| (key, v6)));
+    }
 
     let placements = place(definitions, object, &given, kept, messages);
     let hosts = spec.hosts.names();
@@ -259,9 +262,8 @@ fn address_cluster<'a>(
 
     let mac = |key: &str| macs.get(key).copied().unwrap_or_default();
     let mut vms = Vec::new();
-    for (i, name) in names.into_iter().enumerate() {
-        let Some(block) = given.blocks.first() else { break };
-        let number = u32::try_from(i).unwrap_or(u32::MAX);
+    for (i, (name, seat)) in names.into_iter().zip(&given.vms).enumerate() {
+        let Some(block) = given.blocks.get(seat.block) else { break };
         let block_of_five = spec.control_plane.management.addresses.addresses();
         let eth0 = block_of_five.get(i).copied();
         let floating = block_of_five.get(usize::from(spec.control_plane.replicas)).copied();
@@ -270,30 +272,34 @@ fn address_cluster<'a>(
             eth0: eth0.unwrap_or(Ipv4Addr::UNSPECIFIED),
             eth0_mac: stations.get(&format!("vm/{name}:eth0")).copied().unwrap_or_default(),
             eth1: Workload {
-                addresses: block.at(number.saturating_add(2)),
+                addresses: block.addresses_of(seat),
                 mac: mac(&format!("vm/{name}:eth1")),
-                block: 0,
+                block: seat.block,
                 hypervisor: u32::try_from(i % hosts.len().max(1)).unwrap_or(0),
             },
             name,
         });
     }
-    let pods = given
+    let pods: BTreeMap<ObjectName, (&Pod, Workload)> = given
         .pods
         .iter()
-        .filter_map(|(key, (address, block))| {
-            let addresses = given.blocks.get(*block)?.addresses_of(*address);
+        .filter_map(|(key, seat)| {
             let workload = Workload {
-                addresses,
+                addresses: given.blocks.get(seat.block)?.addresses_of(seat),
                 mac: mac(&format!("pod/{key}")),
-                block: *block,
+                block: seat.block,
                 hypervisor: placements.get(key).copied().unwrap_or(0),
             };
             Some((key.clone(), (definitions.pods.get(key)?, workload)))
         })
         .collect();
-    let snat =
-        if nat { egress(definitions, object, kept, next, messages) } else { BTreeMap::new() };
+    let (mut snat, mut service_snat) = (BTreeMap::new(), BTreeMap::new());
+    if nat {
+        snat = egress::allocate(definitions, object, kept, next, messages);
+        service_snat = snat_pool::allocate(definitions, object, &pods, kept, next, messages);
+    } else {
+        egress::without_effect(definitions, object, "the cluster does no NAT", messages);
+    }
     let cluster_ips = cluster_ips(definitions, spec, kept, messages);
     let vips = vips(definitions, spec, kept, messages);
     next.cluster_ips.extend(cluster_ips.iter().map(|(k, a)| (k.to_string(), Ipv4Addr::from(*a))));
@@ -309,6 +315,7 @@ fn address_cluster<'a>(
         vms,
         pods,
         snat,
+        service_snat,
         cluster_ips: addrs(cluster_ips),
         vips: addrs(vips),
         transit: (Addr::v4(even), Addr::v4(even.wrapping_add(1))),
@@ -363,179 +370,35 @@ fn place(
     placed
 }
 
-fn show_mac(number: u64) -> String {
-    Mac::from_u64(number).to_string()
-}
-
-fn mac_pool(what: &'static str, first: u64, count: u64) -> Pool {
-    let reserved =
-        BTreeMap::from([(ROUTER_MAC.to_u64(), "it is the gateways' on every segment".to_owned())]);
-    Pool {
-        what,
-        name: format!("the range from {}", Mac::from_u64(first)),
-        bands: vec![first..=first + count - 1],
-        reserved,
-        open: true,
-        show: show_mac,
-    }
-}
-
-fn kept_mac(kept: &Allocations, key: &str) -> Option<u64> {
-    kept.macs.get(key)?.parse::<Mac>().ok().map(Mac::to_u64)
-}
-
-fn to_macs(given: BTreeMap<String, u64>) -> BTreeMap<String, Mac> {
-    given.into_iter().map(|(k, n)| (k, Mac::from_u64(n))).collect()
-}
-
-/// MACs outside: interfaces of hosts, `eth0` of VMs, Tier-0 uplinks.
-fn station_macs(
-    definitions: &Definitions,
-    kept: &Allocations,
-    messages: &mut Messages,
-) -> BTreeMap<String, Mac> {
-    let mut requests = Vec::new();
-    if let Some(cluster) = definitions.supervisor() {
-        for (i, vm) in cluster.spec.control_plane_vms().iter().enumerate() {
-            let pin = cluster.spec.control_plane.macs.get(i).and_then(|m| m.eth0);
-            requests.push(Request {
-                owner: format!("vm/{vm}:eth0"),
-                pin: pin.map(|m| m.to_u64()),
-                subject: Subject::new("SupervisorCluster", &cluster.meta),
-            });
-        }
-    }
-    for host in definitions.external_hosts.values() {
-        for interface in &host.spec.interfaces {
-            requests.push(Request {
-                owner: format!("host/{}:{}", host.meta.name, interface.name),
-                pin: interface.mac.map(|m| m.to_u64()),
-                subject: Subject::new("ExternalHost", &host.meta),
-            });
-        }
-    }
-    let pool = mac_pool("MAC address", FIRST_STATION_MAC, 1 << 22);
-    let mut given = assign(&pool, &requests, |k| kept_mac(kept, k), messages);
-    let mut uplinks = Vec::new();
-    for tier0 in definitions.tier0_gateways.values() {
-        for uplink in &tier0.spec.uplinks {
-            uplinks.push(Request {
-                owner: uplink_key(&tier0.meta.name, &uplink.name),
-                pin: uplink.mac.map(|m| m.to_u64()),
-                subject: Subject::new("Tier0Gateway", &tier0.meta),
-            });
-        }
-    }
-    let mut pool = mac_pool("MAC address", FIRST_UPLINK_MAC, 1 << 16);
-    let others = given.iter().map(|(owner, mac)| (*mac, format!("{owner} has it")));
-    pool.reserved.extend(others);
-    given.extend(assign(&pool, &uplinks, |k| kept_mac(kept, k), messages));
-    to_macs(given)
-}
-
-/// MACs of vNICs: the VMs' first, so that the first VM has the article's, then the pods' in order.
-fn workload_macs(
-    definitions: &Definitions,
-    object: &SupervisorCluster,
-    given: &PodAddresses,
-    kept: &Allocations,
-    messages: &mut Messages,
-) -> BTreeMap<String, Mac> {
-    let mut requests = Vec::new();
-    for (i, vm) in object.spec.control_plane_vms().iter().enumerate() {
-        let pin = object.spec.control_plane.macs.get(i).and_then(|m| m.eth1);
-        requests.push(Request {
-            owner: format!("vm/{vm}:eth1"),
-            pin: pin.map(|m| m.to_u64()),
-            subject: Subject::new("SupervisorCluster", &object.meta),
-        });
-    }
-    for key in given.pods.keys() {
-        let Some(pod) = definitions.pods.get(key) else { continue };
-        requests.push(Request {
-            owner: format!("pod/{key}"),
-            pin: pod.pins.mac.map(Mac::to_u64),
-            subject: Subject::new("Pod", &pod.meta),
-        });
-    }
-    let pool = mac_pool("MAC address", FIRST_WORKLOAD_MAC, 1 << 22);
-    to_macs(assign(&pool, &requests, |k| kept_mac(kept, k), messages))
-}
-
-fn show_v4(number: u64) -> String {
+pub(crate) fn show_v4(number: u64) -> String {
     Addr::v4(u32::try_from(number).unwrap_or(u32::MAX)).to_string()
 }
 
-/// The addresses of a pool: all but the network's and the broadcast address, unless `edges` count too.
-fn v4_pool(what: &'static str, field: &str, net: Ipv4Net, edges: bool) -> Pool {
-    let (first, last) =
-        (u64::from(u32::from(net.network())), u64::from(u32::from(net.broadcast())));
+/// The addresses of a network that are given out.
+pub(crate) fn v4_band(net: Ipv4Net, edges: bool) -> RangeInclusive<u64> {
     // Networks of one or two addresses have no edges (RFC 3021).
     let inset = u64::from(!edges && net.prefix_len() < 31);
+    v4_number(net.network()) + inset..=v4_number(net.broadcast()) - inset
+}
+
+/// The addresses of a pool: all but the network's and the broadcast address, unless `edges` count too.
+pub(crate) fn v4_pool(what: &'static str, field: &str, net: Ipv4Net, edges: bool) -> Pool {
     Pool {
         what,
         name: format!("{field} {net}"),
-        bands: vec![first + inset..=last - inset],
+        bands: vec![v4_band(net, edges)],
         reserved: BTreeMap::new(),
         open: false,
         show: show_v4,
     }
 }
 
-fn v4_number(address: Ipv4Addr) -> u64 {
+pub(crate) fn v4_number(address: Ipv4Addr) -> u64 {
     u64::from(u32::from(address))
 }
 
-fn to_v4(number: u64) -> u32 {
+pub(crate) fn to_v4(number: u64) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
-}
-
-/// Egress addresses: the system's, then one a namespace. A NAT table that the user wrote stands for itself: no
-/// address is given out, and what it translates every source to is the system's.
-fn egress(
-    definitions: &Definitions,
-    object: &SupervisorCluster,
-    kept: &Allocations,
-    next: &mut Allocations,
-    messages: &mut Messages,
-) -> BTreeMap<String, Addr> {
-    let spec = &object.spec;
-    if let Some(rules) = &spec.tier1.nat_rules {
-        let general =
-            rules.iter().find_map(|rule| match (rule.action, rule.source, rule.translated) {
-                (NatAction::Snat, NatMatch::Any, NatMatch::Network(net)) => {
-                    Some(Addr::from(net.addr()))
-                }
-                _ => None,
-            });
-        for namespace in definitions.namespaces.values().filter(|n| n.pins.snat_ip.is_some()) {
-            let subject = Subject::new("Namespace", &namespace.meta);
-            messages.notice(
-                &subject,
-                "its egress address has no effect",
-                "spec.tier1.natRules is the whole NAT table",
-            );
-        }
-        return general.map(|a| (SYSTEM.to_owned(), a)).into_iter().collect();
-    }
-    let pool =
-        v4_pool("egress address", "egressCIDR", *spec.egress_cidr, spec.egress_use_edge_addresses);
-    let subject = Subject::new("SupervisorCluster", &object.meta);
-    let mut requests = vec![Request { owner: SYSTEM.to_owned(), pin: None, subject }];
-    for namespace in definitions.namespaces.values() {
-        let pin = namespace.pins.snat_ip;
-        if pin.is_none() && is_system(spec, &namespace.meta.name) {
-            continue;
-        }
-        requests.push(Request {
-            owner: namespace.meta.name.clone(),
-            pin: pin.map(v4_number),
-            subject: Subject::new("Namespace", &namespace.meta),
-        });
-    }
-    let given = assign(&pool, &requests, |k| kept.snat.get(k).copied().map(v4_number), messages);
-    next.snat.extend(given.iter().map(|(k, n)| (k.clone(), Ipv4Addr::from(to_v4(*n)))));
-    given.into_iter().map(|(k, n)| (k, Addr::v4(to_v4(n)))).collect()
 }
 
 fn pinned_v4(pin: IpAddr, what: &str, subject: &Subject, messages: &mut Messages) -> Option<u64> {
@@ -634,7 +497,8 @@ fn transit(
         show,
     };
     let owner = tier1_name(object);
-    let requests = [Request { owner: owner.clone(), pin: None, subject: subject.clone() }];
+    let pin = object.spec.pins.transit.map(|link| v4_number(link.network()) / 2);
+    let requests = [Request { owner: owner.clone(), pin, subject: subject.clone() }];
     let given =
         assign(&pool, &requests, |k| kept.transit.get(k).map(|a| v4_number(*a) / 2), messages);
     to_v4(given.get(&owner).copied().unwrap_or_default() * 2)

@@ -5,7 +5,7 @@
 //! what a living object holds without a pin is a fault, not a theft: an unchanged object keeps its addresses
 //! (promise 5 of the design).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use crate::fault::{Messages, Subject};
@@ -42,81 +42,171 @@ pub(crate) struct Request {
     pub(crate) subject: Subject,
 }
 
-/// Gives every request a number. Faults: a pin outside of the pool, reserved, or held by another; the pool is
-/// exhausted (told once, with the first object that got nothing).
+/// Why a request got no number. Others are numbers into the requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// The pin is none of the pool's.
+    Outside,
+    /// The pin is reserved, for this reason.
+    Reserved(String),
+    /// Another request pins the same.
+    Twice(usize),
+    /// It holds what another request pins.
+    Pinned(usize),
+    /// Nothing is left.
+    Exhausted,
+}
+
+/// What requests got.
+#[derive(Debug, Default)]
+pub(crate) struct Assigned {
+    /// Numbers by owner.
+    pub(crate) given: BTreeMap<String, u64>,
+    /// Requests that got none, with the reason.
+    pub(crate) failed: Vec<(usize, Failure)>,
+}
+
+/// Gives every request a number. Each failure is a fault; that the pool is exhausted is told once, with the first object
+/// that got nothing.
 pub(crate) fn assign(
     pool: &Pool,
     requests: &[Request],
     kept: impl Fn(&str) -> Option<u64>,
     messages: &mut Messages,
 ) -> BTreeMap<String, u64> {
-    let mut taken: BTreeMap<u64, &str> = BTreeMap::new();
-    let mut given: BTreeMap<String, u64> = BTreeMap::new();
-    for request in requests {
-        let Some(pin) = request.pin else { continue };
-        let shown = (pool.show)(pin);
-        if !pool.open && !pool.holds(pin) {
-            let message = format!("{shown} is no {} of {}", pool.what, pool.name);
-            messages.fault(&request.subject, message, "pin one that is, or none");
-        } else if let Some(why) = pool.reserved.get(&pin) {
-            messages.fault(&request.subject, format!("{shown} is taken: {why}"), "pin another");
-        } else if let Some(other) = taken.insert(pin, &request.owner) {
-            taken.insert(pin, other);
-            let message = format!("{shown} is asked for twice: {other} has it");
-            messages.fault(&request.subject, message, "give each its own");
-        } else {
-            given.insert(request.owner.clone(), pin);
+    let assigned = try_assign(pool, requests, kept);
+    tell(pool, requests, &assigned.failed, |_| None, messages);
+    assigned.given
+}
+
+/// Makes faults of failures. `status` is NCP's name for one, where it has any.
+pub(crate) fn tell(
+    pool: &Pool,
+    requests: &[Request],
+    failed: &[(usize, Failure)],
+    status: impl Fn(&Failure) -> Option<String>,
+    messages: &mut Messages,
+) {
+    let exhausted = failed.iter().filter(|(_, f)| *f == Failure::Exhausted).count();
+    let mut told = false;
+    for (at, failure) in failed {
+        let Some(request) = requests.get(*at) else { continue };
+        if *failure == Failure::Exhausted && std::mem::replace(&mut told, true) {
+            continue;
+        }
+        let (message, help) = pool.explain(request, failure, requests, exhausted);
+        let status = status(failure).map(|s| format!(" ({s})")).unwrap_or_default();
+        messages.fault(&request.subject, format!("{message}{status}"), help);
+    }
+}
+
+impl Pool {
+    /// What is wrong and what to do.
+    fn explain(
+        &self,
+        request: &Request,
+        failure: &Failure,
+        requests: &[Request],
+        exhausted: usize,
+    ) -> (String, &'static str) {
+        let shown = request.pin.map(self.show).unwrap_or_default();
+        // Of one object the owner says which part.
+        let other = |at: usize| match requests.get(at) {
+            Some(r) if r.subject.object == request.subject.object => r.owner.as_str(),
+            r => r.map_or("", |r| r.subject.object.as_str()),
+        };
+        match failure {
+            Failure::Outside => {
+                let message = format!("{shown} is no {} of {}", self.what, self.name);
+                (message, "pin one that is, or none")
+            }
+            Failure::Reserved(why) => (format!("{shown} is taken: {why}"), "pin another"),
+            Failure::Twice(at) => {
+                (format!("{shown} is asked for twice: {} has it", other(*at)), "give each its own")
+            }
+            Failure::Pinned(at) => {
+                let pin = requests.get(*at).and_then(|r| r.pin).map(self.show).unwrap_or_default();
+                let message = format!("{pin} is held by it and pinned by {}", other(*at));
+                (message, "pin another, or remove one of the two first")
+            }
+            Failure::Exhausted => {
+                let more = match exhausted {
+                    0 | 1 => String::new(),
+                    n => format!(" (and {} more objects)", n - 1),
+                };
+                let message = format!(
+                    "{} has no {} left for it{more}: all {} are in use",
+                    self.name,
+                    self.what,
+                    self.usable()
+                );
+                (message, "use a larger pool, or remove objects")
+            }
         }
     }
-    for request in requests.iter().filter(|r| r.pin.is_none()) {
+
+    /// How many numbers there are to give out.
+    fn usable(&self) -> u64 {
+        let size: u64 = self.bands.iter().map(|b| (b.end() + 1).saturating_sub(*b.start())).sum();
+        size - self.reserved.keys().filter(|n| self.holds(**n)).count() as u64
+    }
+}
+
+/// Gives requests numbers, as far as there are any. Of requests that fail, none has a number, and none takes one away.
+pub(crate) fn try_assign(
+    pool: &Pool,
+    requests: &[Request],
+    kept: impl Fn(&str) -> Option<u64>,
+) -> Assigned {
+    let mut taken: BTreeMap<u64, usize> = BTreeMap::new();
+    let mut result = Assigned::default();
+    for (at, request) in requests.iter().enumerate() {
+        let Some(pin) = request.pin else { continue };
+        let failure = if !pool.open && !pool.holds(pin) {
+            Failure::Outside
+        } else if let Some(why) = pool.reserved.get(&pin) {
+            Failure::Reserved(why.clone())
+        } else if let Some(other) = taken.get(&pin) {
+            Failure::Twice(*other)
+        } else {
+            taken.insert(pin, at);
+            result.given.insert(request.owner.clone(), pin);
+            continue;
+        };
+        result.failed.push((at, failure));
+    }
+    for (at, request) in requests.iter().enumerate().filter(|(_, r)| r.pin.is_none()) {
         let Some(number) = kept(&request.owner) else { continue };
         if !pool.holds(number) || pool.reserved.contains_key(&number) {
             continue;
         }
         match taken.get(&number) {
             None => {
-                taken.insert(number, &request.owner);
-                given.insert(request.owner.clone(), number);
+                taken.insert(number, at);
+                result.given.insert(request.owner.clone(), number);
             }
-            // Only a pin can be there before: of two kept ones the file was tampered with, the later moves.
-            Some(other) if requests.iter().any(|r| r.owner == **other && r.pin.is_some()) => {
-                let shown = (pool.show)(number);
-                let message = format!("{shown} is held by it and pinned by {other}");
-                messages.fault(
-                    &request.subject,
-                    message,
-                    "pin another, or remove one of the two first",
-                );
+            // Of two kept ones the file was tampered with: the later moves.
+            Some(other) if requests.get(*other).is_some_and(|r| r.pin.is_some()) => {
+                result.failed.push((at, Failure::Pinned(*other)));
             }
             Some(_) => {}
         }
     }
+    let lost: BTreeSet<usize> = result.failed.iter().map(|(at, _)| *at).collect();
     let mut free = pool.bands.iter().cloned().flatten();
-    let mut left: Option<(&Request, usize)> = None;
-    for request in requests {
-        if request.pin.is_some() || given.contains_key(&request.owner) {
+    for (at, request) in requests.iter().enumerate() {
+        if lost.contains(&at) || result.given.contains_key(&request.owner) {
             continue;
         }
         match free.find(|n| !taken.contains_key(n) && !pool.reserved.contains_key(n)) {
             Some(number) => {
-                taken.insert(number, &request.owner);
-                given.insert(request.owner.clone(), number);
+                taken.insert(number, at);
+                result.given.insert(request.owner.clone(), number);
             }
-            None => left = Some(left.map_or((request, 1), |(first, n)| (first, n + 1))),
+            None => result.failed.push((at, Failure::Exhausted)),
         }
     }
-    if let Some((first, count)) = left {
-        let size: u64 = pool.bands.iter().map(|b| (b.end() + 1).saturating_sub(*b.start())).sum();
-        let usable = size - pool.reserved.keys().filter(|n| pool.holds(**n)).count() as u64;
-        let more =
-            if count > 1 { format!(" (and {} more objects)", count - 1) } else { String::new() };
-        let message = format!(
-            "{} has no {} left for it{more}: all {usable} are in use",
-            pool.name, pool.what
-        );
-        messages.fault(&first.subject, message, "use a larger pool, or remove objects");
-    }
-    given
+    result
 }
 
 #[cfg(test)]

@@ -6,10 +6,10 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 /// Version of the file's format.
@@ -27,9 +27,15 @@ pub struct Allocations {
     /// Blocks of the pod CIDR by `NAMESPACE/INDEX`; `@control-plane/0` is the control plane's.
     #[serde(default)]
     pub(crate) blocks: BTreeMap<String, Ipv4Net>,
-    /// Addresses of pods by `NAMESPACE/NAME`.
+    /// The IPv6 networks of these blocks.
+    #[serde(default)]
+    pub(crate) blocks_v6: BTreeMap<String, Ipv6Net>,
+    /// Addresses of pods by `NAMESPACE/NAME`, of control-plane VMs by `@control-plane/NAME`.
     #[serde(default)]
     pub(crate) pods: BTreeMap<String, Ipv4Addr>,
+    /// Their IPv6 addresses.
+    #[serde(default)]
+    pub(crate) pods_v6: BTreeMap<String, Ipv6Addr>,
     /// Hosts that pods were placed on, by `NAMESPACE/NAME`.
     #[serde(default)]
     pub(crate) placements: BTreeMap<String, String>,
@@ -39,6 +45,9 @@ pub struct Allocations {
     /// Egress addresses by namespace; `@system` is what system namespaces share.
     #[serde(default)]
     pub(crate) snat: BTreeMap<String, Ipv4Addr>,
+    /// Addresses from SNAT pools by `NAMESPACE/NAME` of the Service.
+    #[serde(default)]
+    pub(crate) service_snat: BTreeMap<String, Ipv4Addr>,
     /// ClusterIPs by `NAMESPACE/NAME` of the Service.
     #[serde(default)]
     pub(crate) cluster_ips: BTreeMap<String, Ipv4Addr>,
@@ -77,10 +86,13 @@ impl Default for Allocations {
         Allocations {
             version: VERSION,
             blocks: BTreeMap::new(),
+            blocks_v6: BTreeMap::new(),
             pods: BTreeMap::new(),
+            pods_v6: BTreeMap::new(),
             placements: BTreeMap::new(),
             macs: BTreeMap::new(),
             snat: BTreeMap::new(),
+            service_snat: BTreeMap::new(),
             cluster_ips: BTreeMap::new(),
             vips: BTreeMap::new(),
             transit: BTreeMap::new(),

@@ -1,175 +1,294 @@
-//! Blocks of the pod CIDR and the pods' addresses in them.
+//! Blocks of the pod CIDR, and who has them.
 //!
-//! The first block is the control plane's (F2). A namespace has as many blocks as its pods need; a full one is
-//! followed by another (features.md 3.B). A pinned address brings its block to the pod's namespace. The first
-//! address of a block is the gateway's; the network's own and the broadcast address are never given out, which
-//! leaves 13 of a /28.
+//! The first block is the control plane's (F2), unless its annotation names another. A namespace has as many blocks as
+//! its pods need; a full one is followed by another (features.md 3.B). A pinned address brings its block to the pod's
+//! namespace. The addresses within are `seats`' business.
+//!
+//! As everywhere a pin outranks what is kept, what is kept outranks what is free, and a pin on what a living object holds
+//! is a fault and no theft. Pins are entered in full before anything else is given out, in the order of names, so that
+//! the order of files does not matter.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
-use definitions::model::{Definitions, Namespace, ObjectName, Pod, SupervisorCluster};
+use definitions::model::{
+    Definitions, ObjectName, PinnedAddresses, PinnedNetworks, Pod, SupervisorCluster,
+};
 use ipnet::{Ipv4Net, Ipv6Net};
 
 use crate::addressing::{Block, CONTROL_PLANE, is_system};
 use crate::allocations::Allocations;
 use crate::fault::{Messages, Subject};
+use crate::grid::Grid;
+use crate::seats::{self, Seats};
 
-/// Blocks, and the pods in them.
+/// Where a workload is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seat {
+    /// Its IPv4 address.
+    pub(crate) v4: Ipv4Addr,
+    /// Its IPv6 address, where the cluster has any.
+    pub(crate) v6: Option<Ipv6Addr>,
+    /// Index into [`PodAddresses::blocks`].
+    pub(crate) block: usize,
+}
+
+/// Blocks, and the workloads in them.
 #[derive(Debug, Default)]
 pub(crate) struct PodAddresses {
     /// The control plane's, then by namespace and index.
     pub(crate) blocks: Vec<Block>,
-    /// Address and index into `blocks` of every pod that has an address of its own.
-    pub(crate) pods: BTreeMap<ObjectName, (Ipv4Addr, usize)>,
+    /// Every pod that has an address of its own.
+    pub(crate) pods: BTreeMap<ObjectName, Seat>,
+    /// `eth1` of the control-plane VMs, in order.
+    pub(crate) vms: Vec<Seat>,
 }
 
-/// The pod CIDR cut into blocks, numbered from 0.
-struct Grid {
-    root: Ipv4Net,
-    root_v6: Option<Ipv6Net>,
-    prefix: u8,
-    count: u32,
+/// Who wants an address.
+#[derive(Clone, Copy)]
+pub(crate) enum Member<'a> {
+    /// A pod.
+    Pod(&'a ObjectName, &'a Pod),
+    /// A control-plane VM by name.
+    Vm(&'a str, &'a SupervisorCluster),
 }
 
-impl Grid {
-    /// Addresses of one block.
-    fn size(&self) -> u32 {
-        1_u32 << (32 - u32::from(self.prefix))
+impl Member<'_> {
+    /// The key under which its address is kept.
+    pub(crate) fn key(&self) -> String {
+        match self {
+            Member::Pod(key, _) => key.to_string(),
+            Member::Vm(name, _) => format!("{CONTROL_PLANE}/{name}"),
+        }
     }
 
-    /// Addresses that pods can have in one block.
-    fn usable(&self) -> u32 {
-        self.size().saturating_sub(3)
+    pub(crate) fn pins(&self) -> PinnedAddresses {
+        match self {
+            Member::Pod(_, pod) => pod.pins.ip,
+            Member::Vm(name, cluster) => {
+                cluster.spec.pins.vms.get(*name).copied().unwrap_or_default()
+            }
+        }
     }
 
-    fn net(&self, number: u32) -> Ipv4Net {
-        let first = u32::from(self.root.network()).wrapping_add(number.wrapping_mul(self.size()));
-        Ipv4Net::new(first.into(), self.prefix).unwrap_or(self.root)
+    pub(crate) fn subject(&self) -> Subject {
+        match self {
+            Member::Pod(_, pod) => Subject::new("Pod", &pod.meta),
+            Member::Vm(_, cluster) => Subject::new("SupervisorCluster", &cluster.meta),
+        }
     }
 
-    fn v6(&self, number: u32) -> Option<Ipv6Net> {
-        let first = u128::from(self.root_v6?.network()) + (u128::from(number) << 64);
-        Ipv6Net::new(first.into(), 64).ok()
-    }
-
-    /// The number of the block that holds `address`.
-    fn number_of(&self, address: Ipv4Addr) -> Option<u32> {
-        self.root
-            .contains(&address)
-            .then(|| (u32::from(address) - u32::from(self.root.network())) / self.size())
-    }
-
-    /// The number of `net`, where it is a block.
-    fn block(&self, net: Ipv4Net) -> Option<u32> {
-        self.number_of(net.network()).filter(|n| self.net(*n) == net)
-    }
-
-    /// Whether a pod may have `address`, which lies in block `number`.
-    fn is_usable(&self, number: u32, address: Ipv4Addr) -> bool {
-        let offset = u32::from(address).wrapping_sub(u32::from(self.net(number).network()));
-        (2..self.size() - 1).contains(&offset)
-    }
-
-    fn usable_addresses(&self, number: u32) -> impl Iterator<Item = Ipv4Addr> {
-        let first = u32::from(self.net(number).network());
-        (2..self.size() - 1).map(move |offset| Ipv4Addr::from(first + offset))
+    /// For messages: `pod a/x`.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Member::Pod(key, _) => format!("pod {key}"),
+            Member::Vm(name, _) => format!("control-plane VM {name}"),
+        }
     }
 }
 
-fn grid(object: &SupervisorCluster, messages: &mut Messages) -> Option<Grid> {
-    let spec = &object.spec;
-    let subject = Subject::new("SupervisorCluster", &object.meta);
-    let (root, prefix) = (*spec.pod_cidr, spec.namespace_prefix);
-    if !(16..=30).contains(&prefix) || prefix < root.prefix_len() {
-        let message =
-            format!("podCIDR {root} holds no block of prefix length {prefix} (namespacePrefix)");
-        messages.fault(
-            &subject,
-            message,
-            "choose a namespacePrefix from the podCIDR's prefix length to 30",
-        );
-        return None;
-    }
-    let bits = u32::from(prefix - root.prefix_len());
-    let root_v6 = spec.pod_cidr_v6.map(|n| *n);
-    if let Some(v6) = root_v6
-        && u32::from(v6.prefix_len()) + bits > 64
-    {
-        let message =
-            format!("podCIDRv6 {v6} holds fewer /64 networks than podCIDR {root} has blocks");
-        messages.fault(&subject, message, format!("use a prefix length of {} at most", 64 - bits));
-        return None;
-    }
-    let grid = Grid { root, root_v6, prefix, count: 1 << bits };
-    if u32::from(spec.control_plane.replicas) > grid.usable() {
-        let message = format!(
-            "{} control-plane VMs do not fit into a /{prefix} block, which has {} addresses for workloads",
-            spec.control_plane.replicas,
-            grid.usable()
-        );
-        messages.fault(&subject, message, "choose a shorter namespacePrefix");
-        return None;
-    }
-    Some(grid)
+/// A block that is given out, with its IPv6 network.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) number: u32,
+    pub(crate) v6: Option<Ipv6Net>,
 }
 
-/// A namespace while its blocks are being found.
-struct Claim<'a> {
-    namespace: &'a Namespace,
-    /// Pods with an address of their own, sorted.
-    pods: Vec<(&'a ObjectName, &'a Pod)>,
-    /// Block numbers by index.
-    blocks: BTreeMap<u32, u32>,
+/// A namespace, or the control plane, while its blocks are being found.
+pub(crate) struct Claim<'a> {
+    /// The namespace, or [`CONTROL_PLANE`].
+    owner: &'a str,
+    subject: Subject,
+    pins: &'a PinnedNetworks,
+    /// The workloads that want an address, sorted.
+    pub(crate) members: Vec<Member<'a>>,
+    /// Blocks by index.
+    pub(crate) blocks: BTreeMap<u32, Place>,
+    /// Block numbers it held, by index.
+    held: BTreeMap<u32, u32>,
     /// Addresses given so far.
-    given: BTreeMap<&'a ObjectName, Ipv4Addr>,
+    pub(crate) seats: Seats,
 }
 
 impl<'a> Claim<'a> {
-    fn new(namespace: &'a Namespace, pods: Vec<(&'a ObjectName, &'a Pod)>) -> Claim<'a> {
-        Claim { namespace, pods, blocks: BTreeMap::new(), given: BTreeMap::new() }
+    fn new(
+        owner: &'a str,
+        subject: Subject,
+        pins: &'a PinnedNetworks,
+        members: Vec<Member<'a>>,
+        (grid, kept): (&Grid, &Allocations),
+    ) -> Claim<'a> {
+        // As far as they are blocks of today's grid.
+        let prefix = format!("{owner}/");
+        let held = kept
+            .blocks
+            .range(prefix.clone()..)
+            .take_while(|(key, _)| key.starts_with(&prefix))
+            .filter_map(|(key, net)| {
+                let index: u32 = key.get(prefix.len()..)?.parse().ok()?;
+                Some((index, grid.block(*net)?))
+            })
+            .collect();
+        let (blocks, seats) = (BTreeMap::new(), Seats::default());
+        Claim { owner, subject, pins, members, blocks, held, seats }
     }
 
-    fn subject(&self) -> Subject {
-        Subject::new("Namespace", &self.namespace.meta)
+    /// For messages.
+    fn name(&self) -> String {
+        if self.owner == CONTROL_PLANE {
+            format!("the control plane ({})", self.subject.object)
+        } else {
+            format!("namespace {}", self.owner)
+        }
     }
 
-    fn has(&self, number: u32) -> bool {
-        self.blocks.values().any(|n| *n == number)
+    /// Its block of this number.
+    pub(crate) fn place(&self, number: u32) -> Option<Place> {
+        self.blocks.values().find(|p| p.number == number).copied()
     }
 
-    /// Adds a block under the lowest index that is neither used nor in `avoid`.
-    fn add(&mut self, number: u32, avoid: &BTreeMap<u32, u32>) {
-        let free = (0..).find(|i| !self.blocks.contains_key(i) && !avoid.contains_key(i));
-        self.blocks.insert(free.unwrap_or(u32::MAX), number);
+    /// The lowest index without a block that a kept one has not either, so that this stays free to be kept.
+    fn free_index(&self) -> u32 {
+        let free = |i: &u32| !self.blocks.contains_key(i) && !self.held.contains_key(i);
+        (0..).find(free).unwrap_or(u32::MAX)
+    }
+
+    /// The index at which a block is to come: the one it had, if that is free.
+    fn index_for(&self, number: u32) -> u32 {
+        let held = self.held.iter().find(|(i, n)| **n == number && !self.blocks.contains_key(i));
+        held.map_or_else(|| self.free_index(), |(index, _)| *index)
     }
 }
 
-/// Gives namespaces their blocks and pods their addresses.
+/// Why a claim has a block or network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum By {
+    Pin,
+    Kept,
+    Choice,
+}
+
+/// Who has what: claims by their index.
+struct Ledger<'g> {
+    grid: &'g Grid,
+    kept: &'g Allocations,
+    blocks: BTreeMap<u32, (usize, By)>,
+    /// With the index of the block that the network goes with.
+    networks: BTreeMap<Ipv6Net, (usize, u32, By)>,
+    /// Below it no block is free.
+    free: u32,
+}
+
+impl Ledger<'_> {
+    /// The IPv6 network of a claim's block: the pinned one, the one it had, or the twin.
+    fn network(&self, claim: &Claim<'_>, at: usize, index: u32, number: u32) -> Option<Ipv6Net> {
+        let pinned = claim.pins.v6.get(index as usize).copied().filter(|net| {
+            self.networks.get(net).is_some_and(|(owner, i, _)| (*owner, *i) == (at, index))
+        });
+        let held = || {
+            let net = self.kept.blocks_v6.get(&format!("{}/{index}", claim.owner)).copied();
+            net.filter(|_| claim.held.get(&index) == Some(&number))
+        };
+        pinned
+            .or_else(held)
+            .filter(|net| self.grid.is_segment_v6(*net))
+            .or_else(|| self.grid.twin(number))
+    }
+
+    /// Gives block `number` to claim `at` of `claims` under `index`. `false` if the block or its IPv6 network is another's;
+    /// that is a fault of `subject` where a pin is involved. Of two kept ones the file was tampered with, the later moves.
+    fn give(
+        &mut self,
+        claims: &mut [Claim<'_>],
+        at: usize,
+        (index, number, by): (u32, u32, By),
+        subject: &Subject,
+        messages: &mut Messages,
+    ) -> bool {
+        let Some(claim) = claims.get(at) else { return false };
+        let v6 = self.network(claim, at, index, number);
+        let net = self.grid.net(number);
+        let conflict = match self.blocks.get(&number) {
+            Some((other, why)) if *other != at => Some((net.to_string(), "block", *other, *why)),
+            _ => v6.and_then(|v6| match self.networks.get(&v6) {
+                Some((other, i, why)) if (*other, *i) != (at, index) => {
+                    Some((v6.to_string(), "IPv6 network", *other, *why))
+                }
+                _ => None,
+            }),
+        };
+        if let Some((shown, what, other, why)) = conflict {
+            let other = claims.get(other).map(Claim::name).unwrap_or_default();
+            let of_block = if what == "block" { String::new() } else { format!(" of block {net}") };
+            if by == By::Pin {
+                let message = format!("{what} {shown}{of_block} belongs to {other}");
+                messages.fault(subject, message, "pin another");
+            } else if why == By::Pin {
+                let message =
+                    format!("{what} {shown}{of_block} is held by it and pinned by {other}");
+                messages.fault(subject, message, "pin another, or remove one of the two first");
+            }
+            return false;
+        }
+        self.blocks.insert(number, (at, by));
+        if let Some(v6) = v6 {
+            self.networks.entry(v6).or_insert((at, index, by));
+        }
+        if let Some(claim) = claims.get_mut(at) {
+            claim.blocks.insert(index, Place { number, v6 });
+        }
+        true
+    }
+
+    /// The first block that nobody has, nor its IPv6 network, for `index` of claim `at`.
+    fn find(&mut self, claim: &Claim<'_>, at: usize, index: u32) -> Option<u32> {
+        let free = |n: &u32| !self.blocks.contains_key(n);
+        self.free = (self.free..self.grid.count).find(free).unwrap_or(self.grid.count);
+        let alone = |n: &u32| {
+            let net = self.network(claim, at, index, *n);
+            let holder = net.and_then(|net| self.networks.get(&net));
+            holder.is_none_or(|(other, i, _)| (*other, *i) == (at, index))
+        };
+        (self.free..self.grid.count).find(|n| free(n) && alone(n))
+    }
+}
+
+/// Gives the control plane and namespaces their blocks, and workloads their addresses.
 pub(crate) fn allocate(
     definitions: &Definitions,
     object: &SupervisorCluster,
+    vms: &[String],
     kept: &Allocations,
     messages: &mut Messages,
 ) -> PodAddresses {
-    let Some(grid) = grid(object, messages) else {
+    let Some(grid) = Grid::new(object, messages) else {
         return PodAddresses::default();
     };
-    let mut claims = claims(definitions, object);
-    let mut taken: BTreeMap<u32, String> = BTreeMap::from([(0, "the control plane".to_owned())]);
-    let kept_blocks: Vec<BTreeMap<u32, u32>> =
-        claims.iter().map(|c| kept_blocks(c, &grid, kept)).collect();
-    for (claim, held) in claims.iter_mut().zip(&kept_blocks) {
-        pin(claim, held, &grid, &mut taken, messages);
+    let mut claims = claims(definitions, object, vms, (&grid, kept));
+    let mut ledger =
+        Ledger { grid: &grid, kept, blocks: BTreeMap::new(), networks: BTreeMap::new(), free: 0 };
+    pin_networks(&mut ledger, &claims, messages);
+    control_plane(&mut ledger, &mut claims, messages);
+    pin_blocks(&mut ledger, &mut claims, messages);
+    for at in 0..claims.len() {
+        bring_blocks(&mut ledger, &mut claims, at, messages);
     }
-    for (claim, held) in claims.iter_mut().zip(&kept_blocks) {
-        keep(claim, held, &grid, kept, &mut taken, messages);
-    }
-    let mut free = 0;
-    let mut exhausted: Option<(Subject, usize)> = None;
     for claim in &mut claims {
-        if !fill(claim, &grid, &mut free, &mut taken) {
-            exhausted = Some(exhausted.map_or((claim.subject(), 1), |(s, n)| (s, n + 1)));
+        seats::pin(claim, &grid, messages);
+    }
+    for at in 0..claims.len() {
+        keep_blocks(&mut ledger, &mut claims, at, messages);
+    }
+    for claim in &mut claims {
+        seats::keep(claim, &grid, kept, messages);
+    }
+    let mut exhausted: Option<(Subject, usize)> = None;
+    for at in 0..claims.len() {
+        if !fill(&mut ledger, &mut claims, at, messages)
+            && let Some(claim) = claims.get(at)
+        {
+            exhausted =
+                Some(exhausted.map_or_else(|| (claim.subject.clone(), 1), |(s, n)| (s, n + 1)));
         }
     }
     if let Some((subject, count)) = exhausted {
@@ -184,223 +303,221 @@ pub(crate) fn allocate(
     collect(&claims, &grid)
 }
 
-/// The namespaces that get blocks: all but those of the system that have no pods.
-fn claims<'a>(definitions: &'a Definitions, object: &SupervisorCluster) -> Vec<Claim<'a>> {
-    let mut pods: BTreeMap<&str, Vec<(&ObjectName, &Pod)>> = BTreeMap::new();
+/// The control plane, then the namespaces that get blocks: all but those of the system that have no pods and no pin.
+fn claims<'a>(
+    definitions: &'a Definitions,
+    object: &'a SupervisorCluster,
+    vms: &'a [String],
+    before: (&Grid, &Allocations),
+) -> Vec<Claim<'a>> {
+    let mut pods: BTreeMap<&str, Vec<Member<'a>>> = BTreeMap::new();
     let with_address = |pod: &Pod| !pod.host_network && !pod.terminal;
     for (key, pod) in definitions.pods.iter().filter(|(_, p)| with_address(p)) {
-        pods.entry(&key.namespace).or_default().push((key, pod));
+        pods.entry(&key.namespace).or_default().push(Member::Pod(key, pod));
     }
-    definitions
-        .namespaces
-        .values()
-        .map(|n| Claim::new(n, pods.remove(n.meta.name.as_str()).unwrap_or_default()))
-        .filter(|c| !c.pods.is_empty() || !is_system(&object.spec, &c.namespace.meta.name))
-        .collect()
+    let subject = Subject::new("SupervisorCluster", &object.meta);
+    let members = vms.iter().map(|name| Member::Vm(name, object)).collect();
+    let pins = &object.spec.pins.control_plane;
+    let mut all = vec![Claim::new(CONTROL_PLANE, subject, pins, members, before)];
+    for (name, namespace) in &definitions.namespaces {
+        let members = pods.remove(name.as_str()).unwrap_or_default();
+        let pins = &namespace.pins.subnets;
+        if members.is_empty() && pins.v4.is_empty() && is_system(&object.spec, name) {
+            continue;
+        }
+        let subject = Subject::new("Namespace", &namespace.meta);
+        all.push(Claim::new(name, subject, pins, members, before));
+    }
+    all
 }
 
-/// The blocks a namespace held, by index, as far as they are blocks of today's grid.
-fn kept_blocks(claim: &Claim<'_>, grid: &Grid, kept: &Allocations) -> BTreeMap<u32, u32> {
-    let prefix = format!("{}/", claim.namespace.meta.name);
-    kept.blocks
-        .range(prefix.clone()..)
-        .take_while(|(key, _)| key.starts_with(&prefix))
-        .filter_map(|(key, net)| {
-            let index: u32 = key.get(prefix.len()..)?.parse().ok()?;
-            Some((index, grid.block(*net)?))
-        })
-        .collect()
+/// IPv6 networks that annotations fix. One for an index that has no block yet waits for it.
+fn pin_networks(ledger: &mut Ledger<'_>, claims: &[Claim<'_>], messages: &mut Messages) {
+    for (at, claim) in claims.iter().enumerate() {
+        for (index, net) in (0_u32..).zip(&claim.pins.v6) {
+            if !ledger.grid.is_segment_v6(*net) {
+                let (message, help) = match ledger.grid.root_v6 {
+                    Some(root) => (
+                        format!("{net} is no /64 network of podCIDRv6 {root}"),
+                        format!("pin one such as {}", first_of(root)),
+                    ),
+                    None => (
+                        format!("{net} is IPv6, which the cluster has none of"),
+                        "leave it out, or state podCIDRv6".to_owned(),
+                    ),
+                };
+                messages.fault(&claim.subject, message, help);
+            } else if let Some((other, ..)) = ledger.networks.get(net) {
+                let other = claims.get(*other).map(Claim::name).unwrap_or_default();
+                let message = format!("IPv6 network {net} belongs to {other}");
+                messages.fault(&claim.subject, message, "pin another");
+            } else {
+                ledger.networks.insert(*net, (at, index, By::Pin));
+            }
+        }
+    }
 }
 
-/// Blocks and addresses that annotations fix.
-fn pin<'a>(
-    claim: &mut Claim<'a>,
-    held: &BTreeMap<u32, u32>,
+fn first_of(root: Ipv6Net) -> Ipv6Net {
+    Ipv6Net::new(root.network(), 64).unwrap_or(root)
+}
+
+/// The number of a pinned block; a fault if it is none.
+fn pinned_block(
     grid: &Grid,
-    taken: &mut BTreeMap<u32, String>,
-    messages: &mut Messages,
-) {
-    let subject = claim.subject();
-    if let Some(net) = claim.namespace.pins.subnet {
-        match grid.block(net) {
-            Some(number) if claim_block(claim, number, &subject, grid, taken, messages) => {
-                claim.blocks.insert(0, number);
-            }
-            Some(_) => {}
-            None => {
-                let message =
-                    format!("{net} is no /{} block of podCIDR {}", grid.prefix, grid.root);
-                messages.fault(&subject, message, format!("pin one such as {}", grid.net(1)));
-            }
-        }
-    }
-    let mut owners: BTreeMap<Ipv4Addr, &ObjectName> = BTreeMap::new();
-    for (key, pod) in claim.pods.clone() {
-        let Some(pin) = pod.pins.ip else { continue };
-        let subject = Subject::new("Pod", &pod.meta);
-        let usable = match pin {
-            IpAddr::V4(address) => grid
-                .number_of(address)
-                .filter(|n| grid.is_usable(*n, address))
-                .map(|n| (address, n)),
-            IpAddr::V6(_) => None,
-        };
-        let Some((address, number)) = usable else {
-            let message = format!("{pin} is no address for a pod in podCIDR {}", grid.root);
-            let help = "pin one inside, other than the first two and the last of its block";
-            messages.fault(&subject, message, help);
-            continue;
-        };
-        if let Some(other) = owners.insert(address, key) {
-            let message = format!("{address} is asked for twice: pod {other} has it");
-            messages.fault(&subject, message, "give each its own");
-            continue;
-        }
-        if !claim.has(number) {
-            if !claim_block(claim, number, &subject, grid, taken, messages) {
-                continue;
-            }
-            match held.iter().find(|(index, n)| **n == number && !claim.blocks.contains_key(index))
-            {
-                Some((index, _)) => {
-                    claim.blocks.insert(*index, number);
-                }
-                None => claim.add(number, held),
-            }
-        }
-        claim.given.insert(key, address);
-    }
-}
-
-/// Marks a block as a namespace's; `false`, with a fault, if it is another's.
-fn claim_block(
-    claim: &Claim<'_>,
-    number: u32,
+    net: Ipv4Net,
     subject: &Subject,
-    grid: &Grid,
-    taken: &mut BTreeMap<u32, String>,
     messages: &mut Messages,
-) -> bool {
-    let name = format!("namespace {}", claim.namespace.meta.name);
-    match taken.get(&number) {
-        Some(other) if *other != name => {
-            messages.fault(
-                subject,
-                format!("block {} belongs to {other}", grid.net(number)),
-                "pin another",
-            );
-            false
-        }
-        _ => {
-            taken.insert(number, name);
-            true
+) -> Option<u32> {
+    let number = grid.block(net);
+    if number.is_none() {
+        let message = format!("{net} is no /{} block of podCIDR {}", grid.prefix, grid.root);
+        messages.fault(subject, message, format!("pin one such as {}", grid.net(1)));
+    }
+    number
+}
+
+/// The control plane's block: the pinned one, the one it had, or the first.
+fn control_plane(ledger: &mut Ledger<'_>, claims: &mut [Claim<'_>], messages: &mut Messages) {
+    let Some(claim) = claims.first() else { return };
+    let subject = claim.subject.clone();
+    let (number, by) = match claim.pins.v4.first() {
+        Some(net) => match pinned_block(ledger.grid, *net, &subject, messages) {
+            Some(number) => (number, By::Pin),
+            None => return,
+        },
+        None => claim.held.get(&0).map_or((0, By::Choice), |number| (*number, By::Kept)),
+    };
+    ledger.give(claims, 0, (0, number, by), &subject, messages);
+}
+
+/// Blocks that annotations of namespaces fix, in order.
+fn pin_blocks(ledger: &mut Ledger<'_>, claims: &mut [Claim<'_>], messages: &mut Messages) {
+    for at in 1..claims.len() {
+        let Some((subject, pins)) = claims.get(at).map(|c| (c.subject.clone(), c.pins)) else {
+            continue;
+        };
+        for (index, net) in (0_u32..).zip(&pins.v4) {
+            if let Some(number) = pinned_block(ledger.grid, *net, &subject, messages) {
+                ledger.give(claims, at, (index, number, By::Pin), &subject, messages);
+            }
         }
     }
 }
 
-/// What a namespace and its pods held and may keep. Blocks after the first go when no pod of theirs lives.
-fn keep<'a>(
-    claim: &mut Claim<'a>,
-    held: &BTreeMap<u32, u32>,
-    grid: &Grid,
-    kept: &Allocations,
-    taken: &mut BTreeMap<u32, String>,
+/// Blocks that come with the addresses that annotations of pods fix. The control plane has one block.
+fn bring_blocks(
+    ledger: &mut Ledger<'_>,
+    claims: &mut [Claim<'_>],
+    at: usize,
     messages: &mut Messages,
 ) {
-    let pods = claim.pods.clone();
-    let mut wanted: Vec<(&ObjectName, &Pod, Ipv4Addr, u32)> = Vec::new();
-    for (key, pod) in pods {
-        if pod.pins.ip.is_none()
-            && let Some(address) = kept.pods.get(&key.to_string()).copied()
-            && let Some(number) = grid.number_of(address).filter(|n| grid.is_usable(*n, address))
-        {
-            wanted.push((key, pod, address, number));
-        }
-    }
-    for (index, number) in held {
-        let lives = *index == 0 || wanted.iter().any(|(.., n)| n == number);
-        if claim.has(*number) || claim.blocks.contains_key(index) || !lives {
-            continue;
-        }
-        let subject = claim.subject();
-        if claim_block(claim, *number, &subject, grid, taken, messages) {
-            claim.blocks.insert(*index, *number);
-        }
-    }
-    let mut used: BTreeMap<Ipv4Addr, &ObjectName> =
-        claim.given.iter().map(|(k, a)| (*a, *k)).collect();
-    for (key, pod, address, number) in wanted {
-        if !claim.has(number) {
-            continue;
-        }
-        match used.get(&address) {
-            None => {
-                used.insert(address, key);
-                claim.given.insert(key, address);
-            }
-            Some(other) => {
-                let message = format!("{address} is held by it and pinned by pod {other}");
-                let help = "pin another, or remove one of the two first";
-                messages.fault(&Subject::new("Pod", &pod.meta), message, help);
+    let Some(members) = claims.get(at).map(|c| c.members.clone()).filter(|_| at > 0) else {
+        return;
+    };
+    // Those that name an IPv4 address first: it says which block an IPv6 network goes with.
+    for by_v6 in [false, true] {
+        for (m, member) in members.iter().enumerate() {
+            let Some(claim) = claims.get(at) else { return };
+            let number = match (by_v6, member.pins()) {
+                (false, PinnedAddresses { v4: Some(v4), .. }) => ledger.grid.seat(v4),
+                (true, PinnedAddresses { v4: None, v6: Some(v6) }) => {
+                    let has = |p: &Place| p.v6.is_some_and(|net| net.contains(&v6));
+                    let elsewhere = !claim.blocks.values().any(has);
+                    ledger.grid.number_of_twin(v6).filter(|_| elsewhere)
+                }
+                _ => None,
+            };
+            let Some(number) = number.filter(|n| claim.place(*n).is_none()) else { continue };
+            let index = claim.index_for(number);
+            let given =
+                ledger.give(claims, at, (index, number, By::Pin), &member.subject(), messages);
+            if !given && let Some(claim) = claims.get_mut(at) {
+                claim.seats.refused.insert(m);
             }
         }
     }
 }
 
-/// Lowest-free addresses for the other pods, with further blocks as needed. `free` is where the search for a
-/// free block goes on. Returns `false` when there is no block left.
+/// Blocks that a claim held and may keep. Those after the first go when no pod of theirs lives.
+fn keep_blocks(
+    ledger: &mut Ledger<'_>,
+    claims: &mut [Claim<'_>],
+    at: usize,
+    messages: &mut Messages,
+) {
+    // The control plane has had its one block.
+    let Some(claim) = claims.get(at).filter(|_| at > 0) else { return };
+    let (held, subject) = (claim.held.clone(), claim.subject.clone());
+    let lived_in = seats::held_blocks(claim, ledger.grid, ledger.kept);
+    for (index, number) in held {
+        let Some(claim) = claims.get(at) else { return };
+        let lives = index == 0 || lived_in.contains(&number);
+        if lives && claim.place(number).is_none() && !claim.blocks.contains_key(&index) {
+            ledger.give(claims, at, (index, number, By::Kept), &subject, messages);
+        }
+    }
+}
+
+/// Lowest-free addresses for the other workloads, with further blocks as needed. Returns `false` when there is no
+/// block left.
 fn fill(
-    claim: &mut Claim<'_>,
-    grid: &Grid,
-    free: &mut u32,
-    taken: &mut BTreeMap<u32, String>,
+    ledger: &mut Ledger<'_>,
+    claims: &mut [Claim<'_>],
+    at: usize,
+    messages: &mut Messages,
 ) -> bool {
-    let open = claim.pods.len() - claim.given.len();
-    let name = format!("namespace {}", claim.namespace.meta.name);
+    let Some(claim) = claims.get_mut(at) else { return true };
+    let mut missing = seats::fill_pinned(claim, ledger.grid, messages);
+    if at == 0 {
+        // Its block holds all VMs, unless pinned IPv6 addresses take the places of others. That it has none was told.
+        if missing > 0 && !claim.blocks.is_empty() {
+            let message = "its block has no address left for a control-plane VM";
+            let help = "pin fewer of the VMs' IPv6 addresses, or all of their addresses";
+            messages.fault(&claim.subject, message, help);
+        }
+        seats::fill(claim, ledger.grid);
+        return true;
+    }
+    let subject = claim.subject.clone();
     loop {
-        let room = claim.blocks.len() * grid.usable() as usize;
-        if !claim.blocks.is_empty() && room >= claim.given.len() + open {
+        let Some(claim) = claims.get(at) else { return true };
+        if missing == 0 && !claim.blocks.is_empty() {
             break;
         }
-        let Some(number) = (*free..grid.count).find(|n| !taken.contains_key(n)) else {
-            return false;
-        };
-        *free = number + 1;
-        taken.insert(number, name.clone());
-        claim.add(number, &BTreeMap::new());
+        let free = (0..).find(|i| !claim.blocks.contains_key(i)).unwrap_or(u32::MAX);
+        let Some(number) = ledger.find(claim, at, free) else { return false };
+        ledger.give(claims, at, (free, number, By::Choice), &subject, messages);
+        missing = missing.saturating_sub(ledger.grid.usable() as usize);
     }
-    let used: BTreeSet<Ipv4Addr> = claim.given.values().copied().collect();
-    let numbers: Vec<u32> = claim.blocks.values().copied().collect();
-    let mut addresses =
-        numbers.iter().flat_map(|n| grid.usable_addresses(*n)).filter(|a| !used.contains(a));
-    for (key, _) in &claim.pods {
-        if !claim.given.contains_key(key)
-            && let Some(address) = addresses.next()
-        {
-            claim.given.insert(key, address);
-        }
+    if let Some(claim) = claims.get_mut(at) {
+        seats::fill(claim, ledger.grid);
     }
     true
 }
 
 fn collect(claims: &[Claim<'_>], grid: &Grid) -> PodAddresses {
-    let block = |owner: &str, index: u32, number: u32| Block {
-        owner: owner.to_owned(),
-        index,
-        net: grid.net(number),
-        v6: grid.v6(number),
-    };
-    let mut result =
-        PodAddresses { blocks: vec![block(CONTROL_PLANE, 0, 0)], ..PodAddresses::default() };
+    let mut result = PodAddresses::default();
     for claim in claims {
         let mut at: BTreeMap<u32, usize> = BTreeMap::new();
-        for (index, number) in &claim.blocks {
-            at.insert(*number, result.blocks.len());
-            result.blocks.push(block(&claim.namespace.meta.name, *index, *number));
+        for (index, place) in &claim.blocks {
+            at.insert(place.number, result.blocks.len());
+            result.blocks.push(Block {
+                owner: claim.owner.to_owned(),
+                index: *index,
+                net: grid.net(place.number),
+                v6: place.v6,
+            });
         }
-        for (key, address) in &claim.given {
-            if let Some(block) = grid.number_of(*address).and_then(|n| at.get(&n)) {
-                result.pods.insert((*key).clone(), (*address, *block));
+        for (member, v4, v6) in claim.seats.given(&claim.members) {
+            let Some(block) = grid.number_of(v4).and_then(|n| at.get(&n)).copied() else {
+                continue;
+            };
+            match member {
+                Member::Pod(key, _) => {
+                    result.pods.insert((*key).clone(), Seat { v4, v6, block });
+                }
+                Member::Vm(..) => result.vms.push(Seat { v4, v6, block }),
             }
         }
     }

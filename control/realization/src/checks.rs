@@ -170,6 +170,7 @@ fn check_pools(
             }
         }
     }
+    check_snat_pools(definitions, cluster, stations, messages);
     let balancer = &spec.load_balancer;
     match balancer.pool {
         None if balancer.snat == SnatMode::Pool => {
@@ -189,6 +190,40 @@ fn check_pools(
         for (other_field, other) in pools.iter().skip(i + 1) {
             if pool.contains(other) || other.contains(pool) {
                 let message = format!("{field} {pool} overlaps {other_field} {other}");
+                messages.fault(&subject, message, "choose another range for one of the two");
+            }
+        }
+    }
+}
+
+/// SNAT pools have no address that a network outside has. Against the cluster's own they were checked when loaded.
+fn check_snat_pools(
+    definitions: &Definitions,
+    cluster: &SupervisorCluster,
+    stations: &[Station<'_>],
+    messages: &mut Messages,
+) {
+    let stated = definitions
+        .external_networks
+        .values()
+        .flat_map(|n| cidrs(n).into_iter().map(|net| (n.meta.name.as_str(), net)));
+    let used = stations.iter().map(|s| (s.network, s.address.trunc()));
+    let outside: Vec<(&str, Ipv4Net)> = stated
+        .chain(used)
+        .filter_map(|(name, net)| match net {
+            IpNet::V4(net) => Some((name, net)),
+            IpNet::V6(_) => None,
+        })
+        .collect();
+    let subject = Subject::new("SupervisorCluster", &cluster.meta);
+    for pool in &cluster.spec.snat_pools {
+        for range in &pool.addresses {
+            let overlaps =
+                |net: &Ipv4Net| range.first() <= net.broadcast() && net.network() <= range.last();
+            if let Some((name, net)) = outside.iter().find(|(_, net)| overlaps(net)) {
+                let pool = &pool.name;
+                let message =
+                    format!("SNAT pool '{pool}': {range} overlaps ExternalNetwork '{name}', {net}");
                 messages.fault(&subject, message, "choose another range for one of the two");
             }
         }

@@ -14,17 +14,22 @@ mod allocations;
 mod balancer;
 mod blocks;
 mod checks;
+mod egress;
 mod endpoints;
 mod fault;
+mod grid;
 pub mod logical;
+mod macs;
 pub mod names;
 mod nat;
 mod pod_sets;
 mod policy;
 mod routes;
 mod rules;
+mod seats;
 mod security;
 mod security_policy;
+mod snat_pool;
 mod tables;
 mod topology;
 mod unmatched;
@@ -43,21 +48,29 @@ use definitions::own::SupervisorClusterSpec;
 use definitions::{Definitions, Diagnostic};
 use engine::network::{Firewall, Network, VirtualServers};
 
-use addressing::{Addressing, SYSTEM};
+use addressing::Addressing;
 use balancer::{Backends, Balancers};
 use fault::{Messages, Subject};
 use policy::Compiled;
 use topology::Topology;
 
 /// A condition that NCP would write to an object.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 pub struct Status {
-    /// `Namespace banking`.
+    /// `Namespace banking`, `Service banking/teller`.
     pub object: String,
-    /// `ncp/snat_ip_status`.
+    /// `ncp/snat_ip_status`, or where it is an error of a Service `ncp/error.snat`.
     pub key: String,
-    /// `IP_ALLOCATED_SUCCESSFULLY` or `IP_ALREADY_ALLOCATED`.
+    /// `IP_ALLOCATED_SUCCESSFULLY`, `IP_ALREADY_ALLOCATED` or NCP's name for what went wrong.
     pub value: String,
+}
+
+impl Status {
+    /// Whether the object has what it asks for.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        matches!(self.value.as_str(), "IP_ALLOCATED_SUCCESSFULLY" | "IP_ALREADY_ALLOCATED")
+    }
 }
 
 /// A lab ready to run.
@@ -121,7 +134,9 @@ pub fn realize(definitions: &Definitions, kept: &Allocations) -> Result<Realized
     let names = Names::build(definitions, &addressing, &topology);
     let spec = addressing.cluster.as_ref().map(|c| c.spec());
     let network = network(topology, &balancers.distributed, compiled, spec);
+    let statuses = statuses(definitions, &addressing, kept);
     let tables = tables::Tables {
+        statuses: &statuses,
         definitions,
         addressing: &addressing,
         network: &network,
@@ -131,7 +146,7 @@ pub fn realize(definitions: &Definitions, kept: &Allocations) -> Result<Realized
     let logical = tables.fill();
     Ok(Realized {
         logical,
-        statuses: statuses(definitions, &addressing, kept),
+        statuses,
         notices: messages.into_notices(),
         allocations: next,
         network,
@@ -201,17 +216,8 @@ fn statuses(
     kept: &Allocations,
 ) -> Vec<Status> {
     let Some(cluster) = &addressing.cluster else { return Vec::new() };
-    let mut statuses = Vec::new();
-    for namespace in definitions.namespaces.keys() {
-        let Some(address) = cluster.egress_address(namespace) else { continue };
-        let holder = if cluster.snat.contains_key(namespace) { namespace } else { SYSTEM };
-        let before = kept.snat.get(holder).is_some_and(|a| packet::Addr::from(*a) == address);
-        let value = if before { "IP_ALREADY_ALLOCATED" } else { "IP_ALLOCATED_SUCCESSFULLY" };
-        statuses.push(Status {
-            object: format!("Namespace {namespace}"),
-            key: "ncp/snat_ip_status".to_owned(),
-            value: value.to_owned(),
-        });
-    }
-    statuses
+    let mut all: Vec<Status> = egress::statuses(definitions, cluster, kept).collect();
+    all.extend(snat_pool::statuses(cluster));
+    all.sort();
+    all
 }

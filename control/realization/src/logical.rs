@@ -39,6 +39,8 @@ pub trait Row: Serialize {
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Logical {
+    /// `get namespaces`.
+    pub namespaces: Vec<NamespaceRow>,
     /// `get segments`.
     pub segments: Vec<SegmentRow>,
     /// `get pods`.
@@ -57,6 +59,52 @@ pub struct Logical {
     pub routes: Vec<RouteRow>,
     /// `get ports`.
     pub ports: Vec<PortRow>,
+}
+
+/// A namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NamespaceRow {
+    /// Name.
+    pub name: String,
+    /// Whether it belongs to the system, and so shares the system's egress address.
+    pub system: bool,
+    /// Its segments; one of the system has them only while it has pods.
+    pub segments: Vec<String>,
+    /// Their networks.
+    pub networks: Vec<String>,
+    /// The address its flows leave with.
+    pub snat: Option<String>,
+    /// Pods with an address.
+    pub pods: usize,
+    /// `ncp/snat_ip_status`.
+    pub status: Option<String>,
+}
+
+impl Row for NamespaceRow {
+    const COLUMNS: &'static [Column] = &[
+        col("NAME"),
+        col("SYSTEM"),
+        col("NETWORK"),
+        col("SNAT"),
+        col("PODS"),
+        col("STATUS"),
+        wide("SEGMENT"),
+    ];
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.name.clone(),
+            self.system.to_string(),
+            or_dash(Some(&join(&self.networks))),
+            or_dash(self.snat.as_deref()),
+            self.pods.to_string(),
+            or_dash(self.status.as_deref()),
+            or_dash(Some(&join(&self.segments))),
+        ]
+    }
+    fn namespace(&self) -> Option<&str> {
+        Some(&self.name)
+    }
 }
 
 /// A segment.
@@ -243,6 +291,10 @@ pub struct ServiceRow {
     pub ports: Vec<String>,
     /// Backends, `ADDRESS:PORT`.
     pub endpoints: Vec<String>,
+    /// The address that its pods leave with, from the pool of `ncp/snat_pool`.
+    pub snat: Option<String>,
+    /// What became of that: NCP's word. None where there is no such pool.
+    pub status: Option<String>,
 }
 
 impl Row for ServiceRow {
@@ -253,7 +305,9 @@ impl Row for ServiceRow {
         col("CLUSTER-IP"),
         col("EXTERNAL-IP"),
         col("PORTS"),
+        col("STATUS"),
         wide("ENDPOINTS"),
+        wide("SNAT"),
     ];
     fn cells(&self) -> Vec<String> {
         vec![
@@ -263,7 +317,9 @@ impl Row for ServiceRow {
             or_dash(self.cluster_ip.as_deref()),
             or_dash(self.external_ip.as_deref()),
             or_dash(Some(&join(&self.ports))),
+            or_dash(self.status.as_deref()),
             or_dash(Some(&join(&self.endpoints))),
+            or_dash(self.snat.as_deref()),
         ]
     }
     fn namespace(&self) -> Option<&str> {
@@ -279,8 +335,10 @@ pub struct VirtualServerRow {
     pub balancer: &'static str,
     /// Namespace of the Service.
     pub namespace: String,
-    /// Service.
+    /// The Service's display name; without one its name.
     pub service: String,
+    /// The object it was made from: `Service NAMESPACE/NAME`.
+    pub origin: String,
     /// Virtual address.
     pub address: String,
     /// Virtual port.
@@ -306,6 +364,7 @@ impl Row for VirtualServerRow {
         col("MEMBERS"),
         wide("SNAT"),
         wide("AFFINITY"),
+        wide("ORIGIN"),
     ];
     fn cells(&self) -> Vec<String> {
         vec![
@@ -318,6 +377,7 @@ impl Row for VirtualServerRow {
             or_dash(Some(&join(&self.members))),
             self.snat.clone(),
             self.affinity_seconds.map_or_else(|| "-".to_owned(), |s| format!("{s}s")),
+            self.origin.clone(),
         ]
     }
     fn namespace(&self) -> Option<&str> {
@@ -341,7 +401,7 @@ pub struct NatRow {
     pub source: String,
     /// `Any`, or a network.
     pub destination: String,
-    /// The new source, or `Any` for none.
+    /// The new source, `Any` for none, `-` where it could not be had.
     pub translation: String,
     /// Name.
     pub name: String,

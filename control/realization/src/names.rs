@@ -8,6 +8,7 @@ use engine::network::PortId;
 use packet::{Addr, Mac};
 
 use crate::addressing::{Addressing, ROUTER_MAC};
+use crate::snat_pool;
 use crate::topology::Topology;
 
 /// Why a name means nothing in this lab.
@@ -68,6 +69,7 @@ impl Target {
 #[derive(Clone, Debug, Default)]
 pub struct Names {
     snat: BTreeMap<String, Addr>,
+    service_snat: BTreeMap<ObjectName, Addr>,
     gateways: BTreeMap<String, Addr>,
     vips: BTreeMap<ObjectName, Addr>,
     cluster_ips: BTreeMap<ObjectName, Addr>,
@@ -121,6 +123,8 @@ impl Names {
                 names.gateways.insert(namespace.clone(), gateway);
             }
         }
+        names.service_snat =
+            snat_pool::addresses(cluster).map(|(key, address)| (key.clone(), address)).collect();
         names.vips.clone_from(&cluster.vips);
         names.cluster_ips.clone_from(&cluster.cluster_ips);
         names
@@ -138,6 +142,15 @@ impl Names {
     /// There is no such namespace, or the cluster does no NAT.
     pub fn snat(&self, namespace: &str) -> Result<Addr, NameError> {
         find(&self.snat, "namespace with an egress address", namespace, namespace)
+    }
+
+    /// The address from an SNAT pool that flows of a Service's pods leave with.
+    ///
+    /// # Errors
+    /// There is no such Service, or it has no such address.
+    pub fn service_snat(&self, service: &ObjectName) -> Result<Addr, NameError> {
+        let what = "Service with an address of an SNAT pool";
+        find(&self.service_snat, what, service, service.to_string())
     }
 
     /// The gateway's address on a namespace's first segment.
@@ -235,6 +248,7 @@ impl Names {
         match expression {
             AddressExpr::Ip(ip) => Ok((*ip).into()),
             AddressExpr::Snat(namespace) => self.snat(namespace),
+            AddressExpr::ServiceSnat(service) => self.service_snat(service),
             AddressExpr::Gateway(namespace) => self.gateway(namespace),
             AddressExpr::Vip(service) => self.vip(service),
             AddressExpr::ClusterIp(service) => self.cluster_ip(service),

@@ -2,7 +2,7 @@
 //!
 //! The article's three rules (F9) belong to the system: pods keep their source towards pods and towards the
 //! egress pool, and everything else leaves with the system's address. A namespace with an address of its own
-//! (F10) has a rule before that last one. `spec.tier1.natRules` is the whole table in place of all of these. Rules
+//! (F10) has a rule before that last one, and Services with an SNAT pool one before the namespaces'. `spec.tier1.natRules` is the whole table in place of all of these. Rules
 //! without a priority are ordered as NCP orders its own: NO_SNAT first, SNAT of every source last.
 
 use std::collections::BTreeMap;
@@ -15,6 +15,7 @@ use crate::addressing::{Cluster, SYSTEM, prefix4};
 use crate::allocate::{Pool, Request, assign};
 use crate::allocations::Allocations;
 use crate::fault::{Messages, Subject};
+use crate::snat_pool;
 
 /// Priority of NO_SNAT rules.
 const NO_SNAT: u32 = 100;
@@ -26,9 +27,9 @@ const SNAT_ANY: u32 = 2000;
 /// What the name of a namespace's own rule begins with; no other rule's does.
 const NAMESPACE_RULE: &str = "snat-namespace-";
 
-/// The namespace whose own rule this is.
+/// The namespace whose own rule this is, or one of its Services'.
 pub(crate) fn namespace_of(rule: &NatRule) -> Option<&str> {
-    rule.name.strip_prefix(NAMESPACE_RULE)
+    rule.name.strip_prefix(NAMESPACE_RULE).or_else(|| snat_pool::namespace_of(rule))
 }
 
 /// The table, with numbers kept by the rules' names.
@@ -71,6 +72,7 @@ pub(crate) fn table(
             });
         }
     }
+    rules.extend(snat_pool::rules(cluster));
     let ordered = NatTable::new(rules);
     let numbers = number(&ordered, &subject, kept, messages);
     let numbered = ordered

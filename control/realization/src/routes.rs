@@ -8,6 +8,7 @@ use packet::Addr;
 
 use crate::addressing::{Cluster, prefix4};
 use crate::fault::{Messages, Subject};
+use crate::snat_pool;
 
 /// Distance of what a Tier-1 advertises: after connected (0) and static (1).
 const TIER1_DISTANCE: u8 = 3;
@@ -93,6 +94,7 @@ pub(crate) fn tier1_static(
 pub(crate) fn services_of(cluster: &Cluster<'_>) -> Vec<(Addr, RouteSource)> {
     let mut all: Vec<(Addr, RouteSource)> =
         cluster.snat.values().map(|a| (*a, RouteSource::Tier1Nat)).collect();
+    all.extend(snat_pool::addresses(cluster).map(|(_, a)| (a, RouteSource::Tier1Nat)));
     for rule in cluster.spec().tier1.nat_rules.iter().flatten() {
         if let (NatAction::Snat, NatMatch::Network(net)) = (rule.action, rule.translated) {
             all.push((net.addr().into(), RouteSource::Tier1Nat));
@@ -122,10 +124,13 @@ pub(crate) fn advertised(cluster: &Cluster<'_>, hop: NextHop) -> Vec<Route> {
 /// Blackholes for the pools, so that an address nobody has is dropped here and never sent back out.
 pub(crate) fn summaries(cluster: &Cluster<'_>) -> Vec<Route> {
     let spec = cluster.spec();
+    let ranges = spec.snat_pools.iter().flat_map(|pool| &pool.addresses);
     [spec.pod_cidr, spec.service_cidr, spec.ingress_cidr, spec.egress_cidr, spec.transit_cidr]
         .into_iter()
+        .map(|net| *net)
+        .chain(ranges.flat_map(|range| range.networks()))
         .map(|net| Route {
-            prefix: prefix4(*net),
+            prefix: prefix4(net),
             source: RouteSource::Summary,
             distance: SUMMARY_DISTANCE,
             target: RouteTarget::Blackhole,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use definitions::model::{Definitions, ServiceType};
+use definitions::model::{Definitions, ObjectName, ServiceType};
 use definitions::own::EthernetProtocol;
 use engine::network::{
     Interface, NatAction, Network, PoolSnat, Prefix, Route, RouteTarget, Router, VirtualServer,
@@ -10,13 +10,15 @@ use engine::network::{
 use hosts::HostSpec;
 use packet::{Addr, Mac, protocol};
 
-use crate::addressing::{Addressing, CONTROL_PLANE, Cluster, SYSTEM, prefix4};
+use crate::Status;
+use crate::addressing::{Addressing, Block, CONTROL_PLANE, Cluster, SYSTEM, is_system, prefix4};
 use crate::balancer::Balancers;
 use crate::logical::{
-    FirewallRow, HostRow, Logical, NatRow, PodRow, PortRow, RouteRow, SegmentRow, ServiceRow,
-    VirtualServerRow,
+    FirewallRow, HostRow, Logical, NamespaceRow, NatRow, PodRow, PortRow, RouteRow, SegmentRow,
+    ServiceRow, VirtualServerRow,
 };
 use crate::nat;
+use crate::snat_pool;
 use crate::topology::external_segment;
 
 /// What tables are made from.
@@ -26,12 +28,14 @@ pub(crate) struct Tables<'a> {
     pub(crate) network: &'a Network,
     pub(crate) hosts: &'a [HostSpec],
     pub(crate) balancers: &'a Balancers,
+    pub(crate) statuses: &'a [Status],
 }
 
 impl Tables<'_> {
     /// All tables.
     pub(crate) fn fill(&self) -> Logical {
         Logical {
+            namespaces: self.namespaces(),
             segments: self.segments(),
             pods: self.pods(),
             hosts: self.hosts(),
@@ -50,6 +54,32 @@ impl Tables<'_> {
 
     fn node(&self, hypervisor: u32) -> Option<String> {
         self.cluster()?.spec().hosts.names().get(hypervisor as usize).cloned()
+    }
+
+    /// The word of NCP for an object.
+    fn status(&self, object: &str) -> Option<String> {
+        self.statuses.iter().find(|s| s.object == object).map(|s| s.value.clone())
+    }
+
+    fn namespaces(&self) -> Vec<NamespaceRow> {
+        let Some(cluster) = self.cluster() else { return Vec::new() };
+        let mut pods: BTreeMap<&str, usize> = BTreeMap::new();
+        for key in cluster.pods.keys() {
+            *pods.entry(&key.namespace).or_default() += 1;
+        }
+        self.definitions
+            .namespaces
+            .keys()
+            .map(|name| NamespaceRow {
+                name: name.clone(),
+                system: is_system(cluster.spec(), name),
+                segments: cluster.blocks_of(name).map(|b| b.segment()).collect(),
+                networks: cluster.blocks_of(name).flat_map(block_networks).collect(),
+                snat: cluster.egress_address(name).map(|a| a.to_string()),
+                pods: pods.get(name.as_str()).copied().unwrap_or(0),
+                status: self.status(&format!("Namespace {name}")),
+            })
+            .collect()
     }
 
     fn segments(&self) -> Vec<SegmentRow> {
@@ -82,10 +112,9 @@ impl Tables<'_> {
         let mut rows = Vec::new();
         for block in self.cluster().iter().flat_map(|c| &c.blocks) {
             let own = block.owner != CONTROL_PLANE;
-            let v6 = block.v6.map(|n| n.to_string());
             rows.push(SegmentRow {
                 namespace: own.then(|| block.owner.clone()),
-                networks: std::iter::once(block.net.to_string()).chain(v6).collect(),
+                networks: block_networks(block).collect(),
                 origin: if own {
                     format!("Namespace {}", block.owner)
                 } else {
@@ -113,6 +142,11 @@ impl Tables<'_> {
 
     fn pods(&self) -> Vec<PodRow> {
         let Some(cluster) = self.cluster() else { return Vec::new() };
+        let behind = snat_pool::of_pods(cluster);
+        let snat = |key: &ObjectName| match behind.get(key) {
+            Some(address) => *address,
+            None => cluster.egress_address(&key.namespace),
+        };
         cluster
             .pods
             .iter()
@@ -128,7 +162,7 @@ impl Tables<'_> {
                     .map(|b| b.segment())
                     .unwrap_or_default(),
                 ready: pod.ready && !pod.terminating,
-                snat: cluster.egress_address(&key.namespace).map(|a| a.to_string()),
+                snat: snat(key).map(|a| a.to_string()),
                 labels: pod.meta.labels.iter().map(|(k, v)| format!("{k}={v}")).collect(),
             })
             .collect()
@@ -213,6 +247,11 @@ impl Tables<'_> {
                 external_ip: cluster.vips.get(key).map(ToString::to_string),
                 ports: service.ports.iter().map(|p| format!("{}/{}", p.port, p.protocol)).collect(),
                 endpoints: endpoints.remove(&key.to_string()).unwrap_or_default(),
+                snat: cluster
+                    .service_snat
+                    .get(key)
+                    .and_then(|snat| Some(snat.address.ok()?.to_string())),
+                status: self.status(&format!("Service {key}")),
             })
             .collect()
     }
@@ -220,10 +259,13 @@ impl Tables<'_> {
     fn virtual_servers(&self) -> Vec<VirtualServerRow> {
         let row = |balancer, server: &VirtualServer| {
             let origin = self.balancers.origins.get(&server.name);
+            let service = origin.and_then(|key| self.definitions.services.get(key));
+            let shown = service.map(|s| s.display_name.as_ref().unwrap_or(&s.meta.name));
             VirtualServerRow {
                 balancer,
                 namespace: origin.map(|k| k.namespace.clone()).unwrap_or_default(),
-                service: origin.map(|k| k.name.clone()).unwrap_or_default(),
+                service: shown.cloned().unwrap_or_default(),
+                origin: origin.map(|k| format!("Service {k}")).unwrap_or_default(),
                 address: server.address.to_string(),
                 port: server.port,
                 protocol: protocol_name(server.protocol),
@@ -252,7 +294,7 @@ impl Tables<'_> {
                 id: rule.id,
                 priority: rule.priority,
                 action: match rule.action {
-                    NatAction::Snat(_) => "SNAT",
+                    NatAction::Snat(_) | NatAction::NoAddress => "SNAT",
                     NatAction::NoSnat => "No SNAT",
                 },
                 source: rule.source.as_ref().map_or_else(any, |s| {
@@ -262,6 +304,7 @@ impl Tables<'_> {
                 translation: match rule.action {
                     NatAction::Snat(address) => address.to_string(),
                     NatAction::NoSnat => any(),
+                    NatAction::NoAddress => "-".to_owned(),
                 },
                 name: rule.name.clone(),
                 namespace: nat::namespace_of(rule).map(str::to_owned),
@@ -282,6 +325,9 @@ impl Tables<'_> {
         }
         for (namespace, address) in cluster.snat.iter().filter(|(n, _)| *n != SYSTEM) {
             owners.insert(Prefix::host(*address), namespace.clone());
+        }
+        for (service, address) in snat_pool::addresses(cluster) {
+            owners.insert(Prefix::host(address), service.namespace.clone());
         }
         for (service, address) in &cluster.vips {
             owners.insert(Prefix::host(*address), service.namespace.clone());
@@ -389,6 +435,11 @@ fn ether_types(ether_types: &[u16]) -> String {
     let names: Vec<String> =
         ether_types.iter().map(|number| EthernetProtocol::text(*number)).collect();
     names.join(" ")
+}
+
+/// The networks of a block, IPv4 first.
+fn block_networks(block: &Block) -> impl Iterator<Item = String> + use<> {
+    std::iter::once(block.net.to_string()).chain(block.v6.map(|net| net.to_string()))
 }
 
 fn members(server: &VirtualServer) -> impl Iterator<Item = String> + '_ {

@@ -3,6 +3,7 @@
 mod guests;
 mod outside;
 mod security;
+mod snat_pools;
 mod steps;
 mod supervisor;
 
@@ -19,8 +20,14 @@ use crate::own::{ExternalNetworkSpec, PortRef};
 
 /// A `spec` of our own kinds.
 pub(crate) trait Spec {
+    /// The annotations of ours that the kind takes.
+    const ANNOTATIONS: &'static [&'static str] = &[];
+
     /// Checks what needs no other object; `at` is the spec's place. May complete defaults that depend on others.
     fn check(&mut self, subject: &mut Subject<'_>, at: &Node);
+
+    /// Takes over what the annotations of `document` fix; called after [`Spec::check`].
+    fn pin(&mut self, _subject: &mut Subject<'_>, _document: &Node, _annotations: &Labels) {}
 }
 
 /// Namespaces that a Supervisor has without anyone writing them.
@@ -276,14 +283,14 @@ fn places(definitions: &mut Definitions, report: &mut Report) {
                 pod.host = None;
             }
         }
-        if let Some(ip) = pod.pins.ip
-            && let Some(other) = pinned.insert(ip, key.clone())
-        {
-            say(
-                Severity::Error,
-                format!("its pinned address {ip} is also that of pod {other}"),
-                None,
-            );
+        for ip in pod.pins.ip.iter() {
+            if let Some(other) = pinned.insert(ip, key.clone()) {
+                say(
+                    Severity::Error,
+                    format!("its pinned address {ip} is also that of pod {other}"),
+                    Some("give each its own".to_owned()),
+                );
+            }
         }
     }
 }

@@ -368,7 +368,9 @@ pub(super) fn packet_test(
         for address in all.addresses {
             match address {
                 AddressExpr::Snat(name) | AddressExpr::Gateway(name) => namespace(subject, name),
-                AddressExpr::Vip(name) | AddressExpr::ClusterIp(name) => service(subject, name),
+                AddressExpr::Vip(name)
+                | AddressExpr::ClusterIp(name)
+                | AddressExpr::ServiceSnat(name) => service(subject, name),
                 AddressExpr::Port(port) => {
                     ports.insert(port);
                 }

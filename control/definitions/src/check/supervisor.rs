@@ -5,9 +5,10 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::outside::Addresses;
-use super::{Spec, security, undefined};
+use super::{Spec, security, snat_pools, undefined};
 use crate::diagnostic::Subject;
-use crate::model::Definitions;
+use crate::kubernetes::cluster_pins;
+use crate::model::{Definitions, Labels, annotation};
 use crate::node::{Fault, Node, excerpt};
 use crate::own::{NatAction, NatMatch, NatMode, Profile, SnatMode, SupervisorClusterSpec, Tier1};
 use crate::text::is_dns_label;
@@ -30,6 +31,12 @@ pub(super) fn in_range<T: PartialOrd + std::fmt::Display>(
 pub(super) const MTU: (u16, u16) = (576, 9000);
 
 impl Spec for SupervisorClusterSpec {
+    const ANNOTATIONS: &'static [&'static str] = &annotation::SUPERVISOR_CLUSTER;
+
+    fn pin(&mut self, subject: &mut Subject<'_>, document: &Node, annotations: &Labels) {
+        self.pins = cluster_pins(subject, document, annotations, &self.control_plane_vms());
+    }
+
     fn check(&mut self, subject: &mut Subject<'_>, at: &Node) {
         match self.profile {
             Profile::V70U1c => subject.fault(
@@ -79,6 +86,7 @@ impl Spec for SupervisorClusterSpec {
         }
         control_plane(self, subject, at.at("controlPlane"));
         overlaps(self, subject, at);
+        snat_pools::check(self, &networks(self), subject, at.at("snatPools"));
         tier1(&self.tier1, subject, at.at("tier1"));
         let firewall = &self.distributed_firewall;
         security::distributed_firewall(firewall, subject, at.at("distributedFirewall"));
@@ -329,5 +337,7 @@ pub(super) fn together(
                 ),
             );
         }
+        let what = format!("the addresses of ExternalNetwork '{other}'");
+        snat_pools::apart(spec, cidr, &what, subject, at.at("snatPools"));
     }
 }

@@ -83,18 +83,19 @@ pub(crate) fn digest_meta(
         if !is_label_key(&key.to_lowercase()) {
             subject.error(place, format!("'{}' is not an annotation's key", excerpt(key)));
         } else if key.starts_with(annotation::PREFIX) && !pins.contains(&key.as_str()) {
-            subject.fault(if annotation::OWN.contains(&key.as_str()) {
-                Fault::at(place, format!("annotation '{key}' is not one of this kind"))
-                    .help(owner_of(key))
-            } else {
+            let owners = owners_of(key);
+            subject.fault(if owners.is_empty() {
+                let own = annotation::OWN.into_iter().flat_map(|(_, names)| names).copied();
                 Fault {
-                    help: suggestion(key, annotation::OWN.into_iter()),
+                    help: suggestion(key, own),
                     ..Fault::at(place, format!("unknown annotation '{}'", excerpt(key)))
                 }
+            } else {
+                Fault::at(place, format!("annotation '{key}' is not one of this kind"))
+                    .help(format!("it belongs to {}", owners.join(" or ")))
             });
         } else if key.starts_with(annotation::NCP_PREFIX)
-            && key != annotation::NCP_STATIC_SNAT_IP
-            && key != annotation::NCP_TRANSPARENT_LB
+            && !annotation::NCP.contains(&key.as_str())
         {
             subject.notice(place, format!("annotation '{}' is not emulated", excerpt(key)));
         }
@@ -108,18 +109,10 @@ pub(crate) fn digest_meta(
     })
 }
 
-/// Where an annotation of ours belongs.
-fn owner_of(key: &str) -> &'static str {
-    let of = |keys: &[&str]| keys.contains(&key);
-    if of(&annotation::POD) {
-        "it belongs to a Pod, or to a workload's template"
-    } else if of(&annotation::NAMESPACE) {
-        "it belongs to a Namespace"
-    } else if of(&annotation::SERVICE) {
-        "it belongs to a Service"
-    } else {
-        "it belongs to a SecurityPolicy"
-    }
+/// The objects that an annotation of ours belongs to.
+fn owners_of(key: &str) -> Vec<&'static str> {
+    let own = annotation::OWN.into_iter().filter(|(_, names)| names.contains(&key));
+    own.map(|(owner, _)| owner).collect()
 }
 
 /// Checks the syntax of labels.

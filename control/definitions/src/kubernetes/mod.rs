@@ -6,6 +6,7 @@
 mod guest;
 mod meta;
 mod namespace;
+mod pins;
 mod policy;
 mod security_policy;
 mod selector;
@@ -15,6 +16,7 @@ mod workload;
 pub(crate) use guest::{GUEST_CLUSTER, GUEST_CLUSTER_VERSION, guest_cluster};
 pub(crate) use meta::{Scope, digest_meta};
 pub(crate) use namespace::namespace;
+pub(crate) use pins::cluster as cluster_pins;
 pub(crate) use policy::network_policy;
 pub(crate) use security_policy::{
     Manifest as SecurityPolicyManifest, SECURITY_POLICY, security_policy,

@@ -2,11 +2,11 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::meta::{Scope, digest_meta, pinned};
+use super::meta::{Scope, digest_meta};
+use super::pins;
 use crate::diagnostic::Subject;
 use crate::model::{Namespace, NamespacePins, annotation};
 use crate::node::Node;
-use crate::text::Cidr4;
 
 /// Checks and digests a Namespace.
 pub(crate) fn namespace(
@@ -17,21 +17,11 @@ pub(crate) fn namespace(
     let before = subject.report.errors();
     let mut meta =
         digest_meta(subject, document, metadata, Scope::ClusterLabel, &annotation::NAMESPACE)?;
-    let subnet: Option<Cidr4> = pinned(
-        subject,
-        document,
-        &meta.annotations,
-        annotation::SUBNET,
-        "an IPv4 network without host bits",
-    );
-    let own = pinned(subject, document, &meta.annotations, annotation::SNAT_IP, "an IPv4 address");
-    let ncp = pinned(
-        subject,
-        document,
-        &meta.annotations,
-        annotation::NCP_STATIC_SNAT_IP,
-        "an IPv4 address",
-    );
+    let subnets =
+        pins::read(subject, document, &meta.annotations, annotation::SUBNET, pins::networks);
+    let mut address = |key| pins::read(subject, document, &meta.annotations, key, pins::address_v4);
+    let own = address(annotation::SNAT_IP);
+    let ncp = address(annotation::NCP_STATIC_SNAT_IP);
     if let (Some(own), Some(ncp)) = (own, ncp)
         && own != ncp
     {
@@ -48,7 +38,7 @@ pub(crate) fn namespace(
     meta.labels.insert("kubernetes.io/metadata.name".to_owned(), name);
     (subject.report.errors() == before).then(|| Namespace {
         meta,
-        pins: NamespacePins { subnet: subnet.map(|net| *net), snat_ip: own.or(ncp) },
+        pins: NamespacePins { subnets: subnets.unwrap_or_default(), snat_ip: own.or(ncp) },
         implicit: false,
     })
 }

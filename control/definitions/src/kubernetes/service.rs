@@ -11,11 +11,12 @@ use k8s_openapi::api::discovery::v1::EndpointSlice as KubernetesSlice;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::meta::{Scope, digest_meta, labels, pinned};
-use super::{port, protocol};
+use super::{pins, port, protocol};
 use crate::diagnostic::Subject;
 use crate::model::{
-    ClusterIp, Endpoint, EndpointPort, EndpointSlice, EndpointSubset, Endpoints, ObjectName,
-    Service, ServicePins, ServicePort, ServiceType, TargetPort, TrafficPolicy, annotation,
+    ClusterIp, Endpoint, EndpointPort, EndpointSlice, EndpointSubset, Endpoints, Labels,
+    ObjectName, Service, ServicePins, ServicePort, ServiceType, TargetPort, TrafficPolicy,
+    annotation,
 };
 use crate::node::{Fault, Node, excerpt, suggestion};
 use crate::text::{Cidr, is_dns_label, is_dns_subdomain, is_port_name, named};
@@ -72,7 +73,17 @@ pub(crate) fn service(
             "an IP address",
         ),
         vip: pinned(subject, document, &meta.annotations, annotation::VIP, "an IP address"),
+        snat_ip: pins::read(
+            subject,
+            document,
+            &meta.annotations,
+            annotation::SNAT_IP,
+            pins::address_v4,
+        ),
     };
+    let snat_pools = snat_pools(subject, document, &meta.annotations, &pins);
+    let display_name =
+        pins::read(subject, document, &meta.annotations, annotation::DISPLAY_NAME, display_name);
     let transparent = meta
         .annotations
         .get(annotation::NCP_TRANSPARENT_LB)
@@ -132,7 +143,58 @@ pub(crate) fn service(
         publish_not_ready_addresses: spec.publish_not_ready_addresses.unwrap_or(false),
         external_name: spec.external_name,
         transparent,
+        snat_pools,
+        snat_ip: pins.snat_ip,
+        display_name,
     })
+}
+
+/// The pools that `ncp/snat_pool` names. NCP means one; that there are several, or none of the name, is told by the
+/// Service's status.
+fn snat_pools(
+    subject: &mut Subject<'_>,
+    document: &Node,
+    annotations: &Labels,
+    pins: &ServicePins,
+) -> Vec<String> {
+    let pools: Vec<String> = annotations
+        .get(annotation::NCP_SNAT_POOL)
+        .into_iter()
+        .flat_map(|text| text.split(','))
+        .map(|name| name.trim().to_owned())
+        .collect();
+    let place = document.at("metadata").at("annotations");
+    if pools.iter().any(String::is_empty) {
+        subject.fault(
+            Fault::at(
+                place.at(annotation::NCP_SNAT_POOL),
+                format!("annotation {} names no pool", annotation::NCP_SNAT_POOL),
+            )
+            .help("write the name of one of the cluster's spec.snatPools"),
+        );
+    }
+    if pools.is_empty() && pins.snat_ip.is_some() {
+        subject.fault(
+            Fault::at(
+                place.at(annotation::SNAT_IP),
+                format!("annotation {} fixes an address of no pool", annotation::SNAT_IP),
+            )
+            .help(format!("name the pool with {}", annotation::NCP_SNAT_POOL)),
+        );
+    }
+    pools
+}
+
+/// A name as NSX takes it: 1 to 255 characters that can be seen.
+fn display_name(text: &str) -> Result<String, String> {
+    if !(1..=255).contains(&text.chars().count()) {
+        return Err("a display name has 1 to 255 characters".to_owned());
+    }
+    if text.trim() != text || text.chars().any(char::is_control) {
+        let shown = excerpt(text);
+        return Err(format!("'{shown}' has control characters, or blanks at an end"));
+    }
+    Ok(text.to_owned())
 }
 
 /// Tells of settings that change nothing here.

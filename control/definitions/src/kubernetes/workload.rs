@@ -1,6 +1,6 @@
 //! Pods and the workloads that are expanded to pods.
 
-use std::net::IpAddr;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 
 use super::meta::{Scope, digest_meta, labels, pinned};
 use super::selector::selector;
-use super::{port, protocol};
+use super::{pins, port, protocol};
 use crate::diagnostic::Subject;
 use crate::model::{ContainerPort, Meta, Owner, Pod, PodPins, Source, annotation};
 use crate::node::{Fault, Node, Value, excerpt};
@@ -34,6 +34,10 @@ pub(crate) struct Workload {
     pub template: Pod,
     /// The number of the first replica (StatefulSet's `ordinals.start`).
     pub first: u32,
+    /// What is fixed for single replicas, by the end of their pods' names: the ordinal, a DaemonSet's host.
+    pins: BTreeMap<String, PodPins>,
+    /// Where that was written.
+    pins_at: Node,
 }
 
 /// The most replicas of one workload.
@@ -89,8 +93,7 @@ fn pod_of(subject: &mut Subject<'_>, owner: &Node, meta: Meta, at: &Node, spec: 
     }
     let mac: Option<MacAddress> =
         pinned(subject, owner, &meta.annotations, annotation::MAC, "a unicast MAC address");
-    let ip: Option<IpAddr> =
-        pinned(subject, owner, &meta.annotations, annotation::IP, "an IP address");
+    let ip = pins::read(subject, owner, &meta.annotations, annotation::IP, pins::addresses);
     let excluded: Option<bool> =
         pinned(subject, owner, &meta.annotations, annotation::DFW_EXCLUDE, "\"true\" or \"false\"");
     let host = meta.annotations.get(annotation::HOST).cloned().or(spec.node_name);
@@ -106,7 +109,7 @@ fn pod_of(subject: &mut Subject<'_>, owner: &Node, meta: Meta, at: &Node, spec: 
         terminal: false,
         host_network,
         owner: None,
-        pins: PodPins { ip, mac: mac.map(|mac| *mac) },
+        pins: PodPins { ip: ip.unwrap_or_default(), mac: mac.map(|mac| *mac) },
         firewall_excluded: excluded.unwrap_or(false),
     }
 }
@@ -161,7 +164,14 @@ pub(crate) fn workload(subject: &mut Subject<'_>, document: &Node, kind: &str) -
     };
     let parts = parts?;
     let before = subject.report.errors();
-    let meta = digest_meta(subject, document, parts.metadata, Scope::NamespacedSubdomain, &[])?;
+    let meta = digest_meta(
+        subject,
+        document,
+        parts.metadata,
+        Scope::NamespacedSubdomain,
+        &annotation::WORKLOAD,
+    )?;
+    let pins = replica_pins(subject, document, &meta);
     let at = document.at("spec");
     let replicas = match parts.replicas {
         None => Replicas::EveryHost,
@@ -216,12 +226,17 @@ pub(crate) fn workload(subject: &mut Subject<'_>, document: &Node, kind: &str) -
         return None;
     };
     let template_pod = pod_of(subject, template, template_meta, template.at("spec"), spec);
-    if (template_pod.pins.ip.is_some() || template_pod.pins.mac.is_some())
-        && !matches!(replicas, Replicas::Count(0 | 1))
-    {
-        subject.error(
-            template.at("metadata").at("annotations"),
-            "a pinned address cannot belong to several replicas",
+    if template_pod.pins != PodPins::default() && !matches!(replicas, Replicas::Count(0 | 1)) {
+        subject.fault(
+            Fault::at(
+                template.at("metadata").at("annotations"),
+                "a pinned address cannot belong to several replicas",
+            )
+            .help(format!(
+                "pin each by its ordinal with {} or {} of the {kind} itself",
+                annotation::IPS,
+                annotation::MACS
+            )),
         );
     }
     (subject.report.errors() == before).then_some(Workload {
@@ -230,7 +245,28 @@ pub(crate) fn workload(subject: &mut Subject<'_>, document: &Node, kind: &str) -
         replicas,
         template: template_pod,
         first: parts.first,
+        pins,
+        pins_at: Node { value: Value::Null, ..*document.at("metadata").at("annotations") },
     })
+}
+
+/// What a workload's annotations fix for its replicas.
+fn replica_pins(
+    subject: &mut Subject<'_>,
+    document: &Node,
+    meta: &Meta,
+) -> BTreeMap<String, PodPins> {
+    let (ips, macs) = (annotation::IPS, annotation::MACS);
+    let ips = pins::read(subject, document, &meta.annotations, ips, pins::named_addresses);
+    let macs = pins::read(subject, document, &meta.annotations, macs, pins::named_macs);
+    let mut all: BTreeMap<String, PodPins> = BTreeMap::new();
+    for (replica, ip) in ips.unwrap_or_default() {
+        all.entry(replica).or_default().ip = ip;
+    }
+    for (replica, mac) in macs.unwrap_or_default() {
+        all.entry(replica).or_default().mac = Some(mac);
+    }
+    all
 }
 
 /// What the four kinds have in common.
@@ -315,6 +351,7 @@ impl Workload {
             },
             owner: Some(Owner { kind: self.kind, name: self.meta.name.clone() }),
             host: host.or(self.template.host.as_ref()).cloned(),
+            pins: self.pins.get(&suffix).copied().unwrap_or(self.template.pins),
             ..self.template.clone()
         };
         match self.replicas {
@@ -326,5 +363,34 @@ impl Workload {
                 Box::new(hosts.iter().map(move |host| one(host.clone(), Some(host))))
             }
         }
+    }
+
+    /// What is wrong with the pins of single replicas: they name one that there is not, or fix what the template's
+    /// annotations fix too.
+    pub fn pins_fault(&self, hosts: &[String]) -> Option<Fault> {
+        let exists = |replica: &str| match self.replicas {
+            // Written as the pods' names have it: no sign, no leading zero.
+            Replicas::Count(count) => replica.parse::<u32>().is_ok_and(|n| {
+                n.to_string() == replica && n.checked_sub(self.first).is_some_and(|n| n < count)
+            }),
+            Replicas::EveryHost => hosts.iter().any(|host| host == replica),
+        };
+        if let Some(unknown) = self.pins.keys().find(|replica| !exists(replica)) {
+            let message = format!("an address is pinned for replica '{}'", excerpt(unknown));
+            let known = match self.replicas {
+                Replicas::Count(0) => "it has none".to_owned(),
+                Replicas::Count(count) => {
+                    let last = u64::from(self.first) + u64::from(count) - 1;
+                    format!("its replicas are {} to {last}", self.first)
+                }
+                Replicas::EveryHost => format!("its replicas are {}", hosts.join(", ")),
+            };
+            return Some(Fault::at(&self.pins_at, message).help(known));
+        }
+        let both = !self.pins.is_empty() && self.template.pins != PodPins::default();
+        both.then(|| {
+            Fault::at(&self.pins_at, "addresses are pinned here and in the template")
+                .help("leave out one of the two")
+        })
     }
 }

@@ -15,7 +15,9 @@ mod selector;
 mod service;
 mod workload;
 
-pub use annotations::{NamespacePins, PodPins, ServicePins, annotation};
+pub use annotations::{
+    ClusterPins, NamespacePins, PinnedAddresses, PinnedNetworks, PodPins, ServicePins, annotation,
+};
 pub use guest::{DistributionVersion, GuestCluster};
 pub use policy::{NetworkPolicy, PolicyPeer, PolicyPort, PolicyRule, PortMatch};
 pub use security_policy::{

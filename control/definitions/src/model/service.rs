@@ -1,6 +1,6 @@
 //! Services and their endpoints.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 
@@ -95,6 +95,13 @@ pub struct Service {
     pub external_name: Option<String>,
     /// `ncp/transparent-lb`: backends see the client's address.
     pub transparent: bool,
+    /// `ncp/snat_pool`, as written: the pools that its pods are to leave through. One is meant; more are an error that
+    /// the Service's status tells, as NCP does.
+    pub snat_pools: Vec<String>,
+    /// The address of that pool, where it is fixed.
+    pub snat_ip: Option<Ipv4Addr>,
+    /// What tables of virtual servers call it, where that is not its name.
+    pub display_name: Option<String>,
 }
 
 impl Service {

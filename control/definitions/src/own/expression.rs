@@ -2,7 +2,7 @@
 //!
 //! Grammar:
 //! ```text
-//! address = IP | snat(NS) | gateway(NS) | vip(NS/SVC) | clusterip(NS/SVC)
+//! address = IP | snat(NS) | snat(NS/SVC) | gateway(NS) | vip(NS/SVC) | clusterip(NS/SVC)
 //!         | pod(NS/NAME) | host(NAME[:IF]) | vm(NAME[:ethN]) | PORT | ${VARIABLE}
 //! mac     = MAC | mac(PORT) | mac(gateway(NS)) | ${VARIABLE}
 //! number  = DECIMAL | ${VARIABLE} | ${VARIABLE}+N | ${VARIABLE}-N
@@ -30,6 +30,8 @@ pub enum AddressExpr {
     Ip(IpAddr),
     /// The egress address of a namespace.
     Snat(String),
+    /// The address that a Service's pods leave with, from its SNAT pool.
+    ServiceSnat(ObjectName),
     /// The gateway's address on a namespace's first segment.
     Gateway(String),
     /// The address outside of a LoadBalancer Service.
@@ -45,7 +47,7 @@ pub enum AddressExpr {
 text_type!(
     AddressExpr,
     "AddressExpr",
-    "an address: a literal, snat(NS), gateway(NS), vip(NS/SVC), clusterip(NS/SVC), pod(NS/NAME), host(NAME), vm(NAME), a port or ${VARIABLE}",
+    "an address: a literal, snat(NS), snat(NS/SVC), gateway(NS), vip(NS/SVC), clusterip(NS/SVC), pod(NS/NAME), host(NAME), vm(NAME), a port or ${VARIABLE}",
     "snat(bank)"
 );
 
@@ -83,7 +85,7 @@ impl FromStr for AddressExpr {
     fn from_str(text: &str) -> Result<AddressExpr, String> {
         let fail = || {
             format!(
-                "'{text}' is not an address; write a literal, snat(NS), gateway(NS), vip(NS/SVC), clusterip(NS/SVC), \
+                "'{text}' is not an address; write a literal, snat(NS), snat(NS/SVC), gateway(NS), vip(NS/SVC), clusterip(NS/SVC), \
                  pod(NS/NAME), host(NAME), vm(NAME) or ${{VARIABLE}}"
             )
         };
@@ -95,7 +97,9 @@ impl FromStr for AddressExpr {
         }
         if let Some((function, argument)) = call(text) {
             return match function {
-                "snat" => namespace(argument).map(AddressExpr::Snat),
+                "snat" => namespace(argument)
+                    .map(AddressExpr::Snat)
+                    .or_else(|| object(argument).map(AddressExpr::ServiceSnat)),
                 "gateway" => namespace(argument).map(AddressExpr::Gateway),
                 "vip" => object(argument).map(AddressExpr::Vip),
                 "clusterip" => object(argument).map(AddressExpr::ClusterIp),
@@ -115,6 +119,7 @@ impl fmt::Display for AddressExpr {
         match self {
             AddressExpr::Ip(ip) => write!(f, "{ip}"),
             AddressExpr::Snat(namespace) => write!(f, "snat({namespace})"),
+            AddressExpr::ServiceSnat(service) => write!(f, "snat({service})"),
             AddressExpr::Gateway(namespace) => write!(f, "gateway({namespace})"),
             AddressExpr::Vip(service) => write!(f, "vip({service})"),
             AddressExpr::ClusterIp(service) => write!(f, "clusterip({service})"),

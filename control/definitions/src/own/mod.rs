@@ -9,6 +9,7 @@ mod external;
 mod packet_test;
 mod port;
 mod security;
+mod snat_pool;
 mod supervisor;
 mod tier0;
 
@@ -29,6 +30,7 @@ pub use security::{
     FloodProtection, LabelExpression, LabelOperator, LabelSelector, OnPolicyChange, RateLimits,
     RuleDirection, SegmentSecurity, SessionTimers, Sessions, TimerProfile,
 };
+pub use snat_pool::{AddressRange, SnatPool};
 pub use supervisor::{
     AddressBlock, ControlPlane, Dns, Hosts, Isolation, LoadBalancer, ManagementNetwork, NatAction,
     NatExemption, NatMatch, NatMode, NatRule, Profile, SnatMode, SupervisorClusterSpec, Tier1,

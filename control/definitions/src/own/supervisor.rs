@@ -10,7 +10,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 
+use super::SnatPool;
 use super::security::{DistributedFirewall, SegmentSecurity, Sessions};
+use crate::model::ClusterPins;
 use crate::text::{Cidr, Cidr4, Cidr6, MacAddress, is_dns_subdomain, parse_range};
 
 /// The most ESXi hosts of a vSphere cluster.
@@ -72,6 +74,11 @@ pub struct SupervisorClusterSpec {
     pub segment_security: SegmentSecurity,
     /// When sessions expire.
     pub sessions: Sessions,
+    /// Pools of egress addresses that Services ask for with the annotation `ncp/snat_pool`.
+    pub snat_pools: Vec<SnatPool>,
+    /// What annotations of the object fix; not a field of `spec`.
+    #[serde(skip)]
+    pub pins: ClusterPins,
 }
 
 impl Default for SupervisorClusterSpec {
@@ -99,6 +106,8 @@ impl Default for SupervisorClusterSpec {
             distributed_firewall: DistributedFirewall::default(),
             segment_security: SegmentSecurity::default(),
             sessions: Sessions::default(),
+            snat_pools: Vec::new(),
+            pins: ClusterPins::default(),
         }
     }
 }

@@ -16,12 +16,15 @@ pub enum NatAction {
     Snat(Addr),
     /// Stop evaluation: the flow keeps its source.
     NoSnat,
+    /// An SNAT rule for which no address could be had: the flow is dropped (`no-nat-rule`), and never leaves with the
+    /// address of a rule behind it.
+    NoAddress,
 }
 
 impl fmt::Display for NatAction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
-            NatAction::Snat(_) => "SNAT",
+            NatAction::Snat(_) | NatAction::NoAddress => "SNAT",
             NatAction::NoSnat => "NO_SNAT",
         })
     }
@@ -50,7 +53,7 @@ impl NatRule {
     pub fn matches(&self, src: Addr, dst: Addr) -> bool {
         let same_family = match self.action {
             NatAction::Snat(to) => to.is_v4() == src.is_v4(),
-            NatAction::NoSnat => true,
+            NatAction::NoSnat | NatAction::NoAddress => true,
         };
         same_family
             && self.source.as_ref().is_none_or(|set| set.iter().any(|p| p.contains(src)))

@@ -286,6 +286,9 @@ impl<O: Observer> Walk<'_, O> {
         self.may_begin().map_err(|reason| self.drop(stage, reason, &router.name, key))?;
         let node = Node::Gateway(id);
         let after = match rule.action {
+            NatAction::NoAddress => {
+                return Err(self.drop(stage, DropReason::NoNatRule, &router.name, key));
+            }
             NatAction::NoSnat => self.is_free(node, tuple).then_some(tuple),
             NatAction::Snat(address) => self.allocate(&[node], Tuple { src: address, ..tuple }),
         };
@@ -302,7 +305,7 @@ impl<O: Observer> Walk<'_, O> {
         self.translate(tuple, after);
         self.note(stage, &router.name, || match rule.action {
             NatAction::NoSnat => format!("NO_SNAT by rule {} '{}'", rule.id, rule.name),
-            NatAction::Snat(_) => {
+            NatAction::Snat(_) | NatAction::NoAddress => {
                 format!(
                     "SNAT to {}:{} by rule {} '{}'",
                     after.src, after.src_port, rule.id, rule.name
