@@ -383,7 +383,7 @@ status: {phase: Running, conditions: [{type: Ready, status: 'False'}]}
     let pod = &d.pods[&name("default/a")];
     assert!(!pod.ready);
     assert_eq!(pod.host.as_deref(), Some("esx-2"));
-    assert_eq!(pod.pins.ip.unwrap().to_string(), "10.244.0.20");
+    assert_eq!(pod.pins.ip.v4.unwrap().to_string(), "10.244.0.20");
     assert_eq!(pod.pins.mac.unwrap().to_string(), "04:50:56:00:aa:01");
 }
 

@@ -110,9 +110,11 @@ impl Pool {
         exhausted: usize,
     ) -> (String, &'static str) {
         let shown = request.pin.map(self.show).unwrap_or_default();
-        // Of one object the owner says which part.
+        // Owners such as `host/server:eth0` say which part of the object, others only what the object is called.
         let other = |at: usize| match requests.get(at) {
-            Some(r) if r.subject.object == request.subject.object => r.owner.as_str(),
+            Some(r) if !r.owner.starts_with('@') && !r.subject.object.ends_with(&r.owner) => {
+                r.owner.as_str()
+            }
             r => r.map_or("", |r| r.subject.object.as_str()),
         };
         match failure {

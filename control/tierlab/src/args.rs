@@ -166,6 +166,8 @@ pub struct Up {
 /// The tables of `get`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Kind {
+    /// Namespaces, their networks, egress addresses and what NCP would say of these
+    Namespaces,
     /// Layer-2 segments and their subnets
     Segments,
     /// Pods and their addresses

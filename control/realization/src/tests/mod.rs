@@ -11,10 +11,12 @@ mod allocation;
 mod article;
 mod faults;
 mod network;
+mod pins;
 mod policy;
 mod security;
 mod security_policy;
 mod services;
+mod snat_pool;
 
 use crate::logical::Row;
 use crate::{Allocations, Realized, realize};

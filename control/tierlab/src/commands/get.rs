@@ -22,6 +22,7 @@ pub fn run(args: &args::Get) -> Result<Exit, Error> {
     let show = |format| Show { namespace, format };
     let out = show(args.output);
     let text = match args.kind {
+        Kind::Namespaces => out.rows(&logical.namespaces),
         Kind::Segments => out.rows(&logical.segments),
         Kind::Pods => out.rows(&logical.pods),
         Kind::Hosts => out.rows(&logical.hosts),

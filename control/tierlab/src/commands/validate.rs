@@ -20,9 +20,12 @@ pub fn run(args: &args::Validate) -> Result<Exit, Error> {
         ("ports", l.ports.len()),
         ("packettests", opened.definitions.packet_tests.len()),
     ];
+    let statuses = &opened.realized.statuses;
     let text = match args.output {
         Format::Json | Format::Yaml => {
-            let value = json!({"valid": true, "objects": counts.iter().map(|(k, n)| (k.to_string(), json!(n))).collect::<serde_json::Map<_, _>>()});
+            let objects: serde_json::Map<_, _> =
+                counts.iter().map(|(k, n)| (k.to_string(), json!(n))).collect();
+            let value = json!({"valid": true, "objects": objects, "statuses": statuses});
             if args.output == Format::Json {
                 pretty_json(&value)?
             } else {
@@ -36,9 +39,24 @@ pub fn run(args: &args::Validate) -> Result<Exit, Error> {
         }
         Format::Table | Format::Wide => {
             let rows = counts.iter().map(|(k, n)| vec![(*k).to_owned(), n.to_string()]).collect();
-            format!("{}valid\n", aligned(vec!["OBJECT".to_owned(), "COUNT".to_owned()], rows))
+            let counts = aligned(header(["OBJECT", "COUNT"]), rows);
+            // What went well is in `get`.
+            let bad: Vec<Vec<String>> = statuses
+                .iter()
+                .filter(|s| !s.is_good())
+                .map(|s| vec![s.object.clone(), s.key.clone(), s.value.clone()])
+                .collect();
+            let statuses = match bad.is_empty() {
+                true => String::new(),
+                false => format!("\n{}\n", aligned(header(["OBJECT", "KEY", "STATUS"]), bad)),
+            };
+            format!("{counts}{statuses}valid\n")
         }
     };
     print(&text)?;
     Ok(Exit::Ok)
+}
+
+fn header<const N: usize>(names: [&str; N]) -> Vec<String> {
+    names.map(str::to_owned).to_vec()
 }
