@@ -213,7 +213,7 @@ fn a_clusters_pins() {
         ("transit-subnet", "fd00::/127", "an IPv4 network is needed here"),
     ] {
         let text = cluster(&format!("lab.tierlab.dev/{key}: '{value}'"), "");
-        let start = format!("t.yaml:5: SupervisorCluster c: annotation lab.tierlab.dev/{key}: ");
+        let start = format!("t.yaml:4: SupervisorCluster c: annotation lab.tierlab.dev/{key}: ");
         one_fault(&text, &start, part);
     }
 }
@@ -304,7 +304,7 @@ fn snat_pools() {
             "172.16.3.9-172.16.3.20 overlaps 172.16.3.0-172.16.3.9, of this pool or another",
         ),
     ] {
-        one_fault(&pools(text), "t.yaml:6: SupervisorCluster c: ", part);
+        one_fault(&pools(text), "t.yaml:5: SupervisorCluster c: ", part);
     }
     let outside = format!(
         "{}---\nkind: ExternalNetwork\nmetadata: {{name: n}}\nspec: {{cidr: 172.16.3.0/24}}\n",
@@ -312,7 +312,7 @@ fn snat_pools() {
     );
     one_fault(
         &outside,
-        "t.yaml:6: SupervisorCluster c: ",
+        "t.yaml:5: SupervisorCluster c: ",
         "172.16.3.9 overlaps 172.16.3.0/24, the addresses of ExternalNetwork 'n'",
     );
 }

@@ -305,9 +305,9 @@ impl Row for ServiceRow {
         col("CLUSTER-IP"),
         col("EXTERNAL-IP"),
         col("PORTS"),
-        col("STATUS"),
         wide("ENDPOINTS"),
         wide("SNAT"),
+        col("STATUS"),
     ];
     fn cells(&self) -> Vec<String> {
         vec![
@@ -317,9 +317,9 @@ impl Row for ServiceRow {
             or_dash(self.cluster_ip.as_deref()),
             or_dash(self.external_ip.as_deref()),
             or_dash(Some(&join(&self.ports))),
-            or_dash(self.status.as_deref()),
             or_dash(Some(&join(&self.endpoints))),
             or_dash(self.snat.as_deref()),
+            or_dash(self.status.as_deref()),
         ]
     }
     fn namespace(&self) -> Option<&str> {

@@ -186,6 +186,16 @@ fn configure(net: &mut Network, policy: u8, nat: bool, members: u8, settings: u8
             action: NatAction::Snat(ip("172.16.2.2")),
         });
     }
+    if members == 3 {
+        rules.push(NatRule {
+            id: 3,
+            name: "withheld".into(),
+            priority: 600,
+            source: Some(vec![Prefix::host(ip(A))]),
+            destination: None,
+            action: NatAction::NoAddress,
+        });
+    }
     net.routers[1].nat = NatTable::new(rules);
     let all = [member(A, 53, Some(0)), member(B, 53, Some(1)), member(C, 53, Some(1))];
     let members = &all[..usize::from(members.min(3))];

@@ -138,6 +138,22 @@ fn cases() -> Vec<Case> {
             sent(b, EXT, FrameBuilder::new(ip(A), ip(VIP)).macs(M1, UPLINK).udp(1, 53).build())
         }),
         case(R::NoNatRule, S::T1Nat, "t1", || sends(edited(|net| net.routers[1].nat = NatTable::default()), A, [from(A, H1).udp(1, 2)])),
+        case(R::NoNatRule, S::T1Nat, "t1", || {
+            // A rule without an address ends the search: the rule of every source behind it is not asked.
+            let b = edited(|net| {
+                let mut rules = net.routers[1].nat.rules().to_vec();
+                rules.push(NatRule {
+                    id: 9,
+                    name: "withheld".into(),
+                    priority: 600,
+                    source: Some(vec![Prefix::host(ip(A))]),
+                    destination: None,
+                    action: NatAction::NoAddress,
+                });
+                net.routers[1].nat = NatTable::new(rules);
+            });
+            sends(b, A, [from(A, H1).udp(1, 2)])
+        }),
         case(R::PrivateDestination, S::T1Nat, "t1", || sends(bench(), H1, [from(H1, A).udp(1, 2)])),
         case(R::NoSession, S::T1Nat, "t1", || sends(bench(), H1, [from(H1, "172.16.2.2").tcp(1, 2, SYN)])),
         case(R::NoSession, S::DfwOut, "pod/a", || sends(bench(), A, [from(A, B).echo_reply(1, 1)])),

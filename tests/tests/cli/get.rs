@@ -4,7 +4,8 @@ use serde_json::Value;
 
 use crate::support::{Desk, csv, documents, topology};
 
-const KINDS: [&str; 11] = [
+const KINDS: [&str; 12] = [
+    "namespaces",
     "segments",
     "pods",
     "hosts",
@@ -95,6 +96,44 @@ fn a_namespaces_rows_only() {
         };
         assert_eq!((count(&[]), count(&["-n", "banking"])), (all, some), "{kind}");
     }
+}
+
+/// NCP's words for egress addresses: of namespaces and Services in `get`, all of them in `validate`'s JSON, those of what went
+/// wrong in its table. A lab with such a Service is valid.
+#[test]
+fn statuses_of_egress_addresses() {
+    let (desk, lab) = (Desk::new(), topology("egress"));
+    let column = |kind: &str| -> Vec<String> {
+        let table = csv(&get(&desk, kind, "csv", &[&lab]));
+        let at = table[0].iter().position(|name| name == "status").unwrap();
+        table[1..].iter().map(|row| row[at].clone()).collect()
+    };
+    let good = "IP_ALLOCATED_SUCCESSFULLY";
+    assert_eq!(column("namespaces"), [good, good]);
+    assert_eq!(column("services"), [good, "IP_POOL_NOT_FOUND", good]);
+    let rows: Value = serde_json::from_str(&get(&desk, "services", "json", &[&lab])).unwrap();
+    assert_eq!(rows[0]["snat"], "172.16.4.11");
+    assert_eq!(rows[1]["snat"], Value::Null);
+    assert_eq!(rows[1]["status"], "IP_POOL_NOT_FOUND");
+
+    let text = desk.ok(&["validate", "-f", &lab]);
+    assert!(
+        text.ends_with(
+            "\n\nOBJECT              KEY             STATUS\nService bank/vault  ncp/error.snat  IP_POOL_NOT_FOUND\n\nvalid\n"
+        ),
+        "{text}"
+    );
+    let json: Value =
+        serde_json::from_str(&desk.ok(&["validate", "-f", &lab, "-o", "json"])).unwrap();
+    assert_eq!(json["valid"], true);
+    let statuses = json["statuses"].as_array().unwrap();
+    assert_eq!(statuses.len(), 5);
+    assert_eq!(
+        statuses[3],
+        serde_json::json!({"object": "Service bank/vault", "key": "ncp/error.snat", "value": "IP_POOL_NOT_FOUND"})
+    );
+    // Where nothing went wrong there is no such table.
+    assert!(!desk.ok(&["validate", "-f", &topology("first-lab")]).contains("STATUS"));
 }
 
 /// `--help` says: hypervisors, control-plane VMs and external hosts.

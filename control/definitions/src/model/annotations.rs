@@ -68,7 +68,7 @@ pub mod annotation {
     pub const SECURITY_POLICY: [&str; 1] = [CATEGORY];
     /// Every name under [`PREFIX`] by the objects that it belongs to.
     pub const OWN: [(&str, &[&str]); 6] = [
-        ("a Pod, or a workload's template", &POD),
+        ("a Pod, or to a workload's template", &POD),
         ("a workload itself", &WORKLOAD),
         ("a Namespace", &NAMESPACE),
         ("a Service", &SERVICE),

@@ -380,7 +380,9 @@ fn what_is_held_is_not_taken_by_a_pin() {
     assert_eq!(at(&first, "pod/a/x"), ["10.244.0.18", "fd00:0:0:1::2"]);
     let with = |part: String| {
         let mut all = parts.to_vec();
-        all.retain(|p| !part.contains("Namespace") || !p.contains("Namespace, metadata: {name: 'b'}"));
+        all.retain(|p| {
+            !part.contains("Namespace") || !p.contains("Namespace, metadata: {name: 'b'}")
+        });
         all.push(part);
         let all = faults_with(&lab_of(&dual(), &all), &first.allocations);
         assert_eq!(all.len(), 1, "{all:?}");

@@ -166,6 +166,27 @@ mod tests {
     }
 
     #[test]
+    fn a_rule_without_an_address_ends_the_search() {
+        let mut rules = article();
+        rules.push(NatRule {
+            id: 4,
+            name: "withheld".into(),
+            priority: 600,
+            source: Some(vec!["10.244.0.5/32".parse().unwrap()]),
+            destination: None,
+            action: NatAction::NoAddress,
+        });
+        let table = NatTable::new(rules);
+        let hit = |src: &str, dst: &str| {
+            table.lookup(src.parse().unwrap(), dst.parse().unwrap()).unwrap().id
+        };
+        assert_eq!(hit("10.244.0.5", "192.168.10.10"), 4);
+        assert_eq!(hit("10.244.0.6", "192.168.10.10"), 1);
+        // What keeps its source needs no address.
+        assert_eq!(hit("10.244.0.5", "10.244.1.9"), 2);
+    }
+
+    #[test]
     fn no_rule_no_match() {
         assert!(NatTable::default().lookup(Addr::v4(1), Addr::v4(2)).is_none());
     }
