@@ -52,7 +52,9 @@ fn a_namespaces_networks() {
     assert_eq!(shown, ["10.244.0.64/28", "10.244.0.16/28"]);
     let shown: Vec<String> = subnets.v6.iter().map(ToString::to_string).collect();
     assert_eq!(shown, ["fd00::/64", "fd00:0:0:1::/64"]);
+    let many: Vec<String> = (0..4097).map(|i| format!("fd00:0:0:{i:x}::/64")).collect();
     for (text, part) in [
+        (many.join(",").as_str(), "it has more than 4096 parts"),
         ("", "it is empty"),
         ("10.244.0.16/28,", "has an empty part"),
         ("10.244.0.17/28", "has host bits set"),
@@ -289,7 +291,7 @@ fn snat_pools() {
         ("{name: a, addresses: ['fd00::/64']}", "an IPv4 network is needed here"),
         ("{name: a, addresses: [x]}", "'x' is not an address, a network or a range"),
         ("{name: a, addresses: [172.16.3.1], namespaces: [A]}", "'A' is not a DNS label"),
-        ("{name: a, address: [172.16.3.1]}", "address"),
+        ("{name: a, addresses: [172.16.3.1], namespace: [a]}", "did you mean 'namespaces'?"),
         (
             "{name: a, addresses: [172.16.2.250-172.16.3.4]}",
             "172.16.2.250-172.16.3.4 overlaps egressCIDR 172.16.2.0/24",

@@ -9,7 +9,7 @@
 //! The order among Services: who holds an address keeps it, the others by name. Only pods with an address of their own
 //! count; one on a control-plane VM's network leaves as the VM does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use definitions::model::{Definitions, ObjectName, Pod, Service, ServiceType, SupervisorCluster};
@@ -61,7 +61,8 @@ impl SnatError {
 /// What became of a Service's pool.
 #[derive(Clone, Debug)]
 pub(crate) struct ServiceSnat {
-    /// The pods that it selects and that have an address, sorted, with that address.
+    /// The pods that it selects and that have an address, sorted, with that address. Of Services without an address each
+    /// has those that no other of them has.
     pub(crate) pods: Vec<(ObjectName, Addr)>,
     /// Its address, or what is wrong.
     pub(crate) address: Result<Addr, SnatError>,
@@ -113,15 +114,15 @@ pub(crate) fn allocate(
             let pool = found.as_ref().ok().and_then(|at| pools.get(*at));
             pool.is_some_and(|p| bands(p, edges).any(|band| band.contains(&v4_number(*held))))
         });
-        let Some(pods) = selected(service, pods) else {
+        if service.pod_selector().is_none() || service.kind == ServiceType::ExternalName {
             let help = "only pods that a Service selects leave with an address of its SNAT pool";
             let subject = Subject::new("Service", &service.meta);
             messages.notice(&subject, "it has an SNAT pool and selects no pods", help);
             continue;
-        };
-        all.push(Candidate { key, service, pods, pool: found, held });
+        }
+        all.push(Candidate { key, service, pods: Vec::new(), pool: found, held });
     }
-    overlaps(&mut all);
+    select(&mut all, pods);
     let mut result = BTreeMap::new();
     for (at, pool) in pools.iter().enumerate() {
         let own: Vec<&Candidate<'_>> = all.iter().filter(|c| c.pool == Ok(at)).collect();
@@ -183,41 +184,42 @@ fn resolve(pools: &[SnatPool], service: &Service) -> Result<usize, (SnatError, S
     Ok(at)
 }
 
-/// The pods with an address that a Service selects, ready or not: readiness is about what comes in. `None` for a Service
-/// that selects nothing.
+/// The pods with an address that a Service selects, ready or not: readiness is about what comes in.
 fn selected(
     service: &Service,
     pods: &BTreeMap<ObjectName, (&Pod, Workload)>,
-) -> Option<Vec<(ObjectName, Addr)>> {
-    let selector = service.pod_selector().filter(|_| service.kind != ServiceType::ExternalName)?;
+) -> Vec<(ObjectName, Addr)> {
+    let Some(selector) = service.pod_selector() else { return Vec::new() };
     let first = ObjectName::new(&*service.meta.namespace, "");
-    let selected = pods
-        .range(first..)
+    pods.range(first..)
         .take_while(|(key, _)| key.namespace == service.meta.namespace)
         .filter(|(_, (pod, _))| selector.matches(&pod.meta.labels))
-        .map(|(key, (_, workload))| (key.clone(), workload.v4()));
-    Some(selected.collect())
+        .map(|(key, (_, workload))| (key.clone(), workload.v4()))
+        .collect()
 }
 
-/// Of Services that have a pool and a pod in common all but one get none.
-fn overlaps(all: &mut [Candidate<'_>]) {
+/// Says whose pods are whose: of Services that have a pool and a pod in common all but one get none. A pod is in one list
+/// of Services with a pool at most, and in one of those without.
+fn select(all: &mut [Candidate<'_>], pods: &BTreeMap<ObjectName, (&Pod, Workload)>) {
     let mut order: Vec<usize> = (0..all.len()).collect();
     // Stable: by name among those that hold an address, and among the others.
     order.sort_by_key(|at| all.get(*at).is_none_or(|c| c.held.is_none()));
     let mut behind: BTreeMap<ObjectName, ObjectName> = BTreeMap::new();
+    let mut without: BTreeSet<ObjectName> = BTreeSet::new();
     for at in order {
-        let Some(candidate) = all.get_mut(at).filter(|c| c.pool.is_ok()) else { continue };
-        let taken = candidate.pods.iter().find_map(|(pod, _)| Some((pod, behind.get(pod)?)));
-        match taken {
-            Some((pod, other)) => {
-                let why = format!("pod {} is behind the pool of Service {other}", pod.name);
-                candidate.pool = Err((SnatError::RuleOverlapped, why));
-            }
-            None => {
-                let own = candidate.pods.iter();
-                behind.extend(own.map(|(pod, _)| (pod.clone(), candidate.key.clone())));
-            }
+        let Some(candidate) = all.get_mut(at) else { continue };
+        let mut own = selected(candidate.service, pods);
+        let taken = own.iter().find_map(|(pod, _)| Some((pod, behind.get(pod)?)));
+        if let (Ok(_), Some((pod, other))) = (&candidate.pool, taken) {
+            let why = format!("pod {} is behind the pool of Service {other}", pod.name);
+            candidate.pool = Err((SnatError::RuleOverlapped, why));
         }
+        if candidate.pool.is_ok() {
+            behind.extend(own.iter().map(|(pod, _)| (pod.clone(), candidate.key.clone())));
+        } else {
+            own.retain(|(pod, _)| without.insert(pod.clone()));
+        }
+        candidate.pods = own;
     }
 }
 

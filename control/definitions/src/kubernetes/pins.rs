@@ -30,8 +30,14 @@ pub(crate) fn read<T>(
         .ok()
 }
 
+/// The most parts of a list: the /28 blocks of a /16.
+const MAX_PARTS: usize = 4096;
+
 /// The parts of a list; none is empty.
 fn parts(text: &str) -> Result<impl Iterator<Item = &str>, String> {
+    if text.split(',').nth(MAX_PARTS).is_some() {
+        return Err(format!("it has more than {MAX_PARTS} parts"));
+    }
     if text.split(',').any(|part| part.trim().is_empty()) {
         return Err(match text.trim() {
             "" => "it is empty".to_owned(),
