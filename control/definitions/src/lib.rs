@@ -10,8 +10,10 @@
 
 mod check;
 pub mod diagnostic;
+mod input;
 mod kubernetes;
 mod load;
+mod manifests;
 pub mod model;
 mod node;
 pub mod own;
@@ -21,5 +23,7 @@ pub mod text;
 mod yaml;
 
 pub use diagnostic::{Diagnostic, Severity};
-pub use load::{Input, Loaded, load};
+pub use input::Input;
+pub use load::{Loaded, load};
+pub use manifests::{Change, Effect, Manifests, ObjectRef};
 pub use model::Definitions;

@@ -3,9 +3,6 @@
 //! Each object is first read and checked alone. Only when all are good are they checked against each other, so that
 //! one fault gives one message and not a cascade.
 
-use std::collections::BTreeMap;
-use std::io::Read;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Endpoints, Namespace as KubernetesNamespace, Pod, Service};
@@ -16,58 +13,26 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
 use crate::check;
-use crate::diagnostic::{Diagnostic, Report, Severity, Subject};
+use crate::diagnostic::{Diagnostic, Report, Subject};
+use crate::input::{Input, gather, of_file};
 use crate::kubernetes::{self, Scope, Workload};
-use crate::model::{Definitions, Meta, Object, ObjectName, Source};
+use crate::manifests::{Document, Documents, Manifests};
+use crate::model::{Definitions, Meta, Object};
 use crate::node::{Entry, Fault, Node, Value, excerpt, suggestion};
 use crate::own::{self, SupervisorClusterSpec};
 use crate::yaml;
-
-/// Where definitions come from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Input {
-    /// A file, or a directory of which every `*.yaml`, `*.yml` and `*.json` is read, in subdirectories too.
-    Path(PathBuf),
-    /// Standard input, which the user writes `-`.
-    Stdin,
-    /// A text in memory, with the name that messages give it.
-    Text {
-        /// Its name.
-        name: String,
-        /// Its content.
-        text: String,
-    },
-}
-
-impl Input {
-    /// The input that a command-line argument means: `-` or a path.
-    #[must_use]
-    pub fn argument(argument: &Path) -> Input {
-        if argument.as_os_str() == "-" { Input::Stdin } else { Input::Path(argument.to_owned()) }
-    }
-
-    /// A text in memory.
-    #[must_use]
-    pub fn text(name: impl Into<String>, text: impl Into<String>) -> Input {
-        Input::Text { name: name.into(), text: text.into() }
-    }
-}
 
 /// What was loaded.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Loaded {
     /// The definitions.
     pub definitions: Definitions,
+    /// What they were read from: what a change is made to.
+    pub manifests: Manifests,
     /// What the user should know: skipped objects, settings without effect. Sorted by place.
     pub notices: Vec<Diagnostic>,
 }
 
-/// The most files of one load.
-const MAX_FILES: usize = 10_000;
-/// The most octets of one load.
-const MAX_TOTAL: usize = 64 * 1024 * 1024;
-/// The deepest directories.
-const MAX_DIRECTORIES: usize = 32;
 /// The most octets that expanded pods may take: a template with many labels times many replicas.
 const MAX_EXPANDED: usize = 64 * 1024 * 1024;
 /// The most pods, expanded ones included.
@@ -78,197 +43,17 @@ const MAX_PODS: usize = 65_536;
 /// # Errors
 /// Every fault, sorted by place; at least one. Nothing is loaded then.
 pub fn load(inputs: &[Input]) -> Result<Loaded, Vec<Diagnostic>> {
-    let mut report = Report::default();
-    let texts = gather(inputs, &mut report);
-    let mut loader = Loader {
-        definitions: Definitions::default(),
-        seen: BTreeMap::new(),
-        workloads: Vec::new(),
-        own: Vec::new(),
-        report,
-    };
-    let first = texts.keys().next().cloned();
-    let others = texts.len().saturating_sub(1);
-    let mut nothing = true;
-    let mut nodes = yaml::MAX_NODES;
-    for (file, bytes) in texts {
-        if nodes == 0 && loader.report.errors() > 0 {
-            break;
-        }
-        let documents = yaml::parse(&bytes, &mut nodes);
-        drop(bytes);
-        match documents {
-            Ok(documents) => {
-                nothing &= documents.is_empty();
-                for document in documents {
-                    if loader.report.is_full() {
-                        break;
-                    }
-                    loader.document(&file, document);
-                }
-            }
-            Err(unreadable) => {
-                let mut subject = loader.subject(&file);
-                subject.object = unreadable
-                    .within
-                    .as_ref()
-                    .and_then(|document| Some(described(document.get("kind")?.text()?, document)));
-                subject.fault(unreadable.fault);
-            }
-        }
-    }
-    if let Some(first) = first.filter(|_| nothing && loader.report.errors() == 0) {
-        let message = match others {
-            0 => "there is nothing in it".to_owned(),
-            _ => format!("there is nothing in it, nor in {others} further files"),
-        };
-        loader.report.push(of_file(&first, message));
-    }
-    if loader.report.errors() == 0 {
-        loader.expand();
-    }
-    if loader.report.errors() == 0 {
-        check::together(&mut loader.definitions, &loader.own, &mut loader.report);
-    }
-    let notices = loader.report.finish()?;
-    Ok(Loaded { definitions: loader.definitions, notices })
+    let mut loader = Loader::default();
+    loader.read(inputs);
+    loader.finish()
 }
 
-/// An error about a file as a whole.
-fn of_file(name: &str, message: String) -> Diagnostic {
-    Diagnostic {
-        file: name.into(),
-        line: 0,
-        column: 0,
-        severity: Severity::Error,
-        object: None,
-        message,
-        help: None,
-    }
-}
-
-/// The content of every input by its name, sorted.
-fn gather(inputs: &[Input], report: &mut Report) -> BTreeMap<Arc<str>, Vec<u8>> {
-    let mut texts: BTreeMap<Arc<str>, Vec<u8>> = BTreeMap::new();
-    let mut files: Vec<PathBuf> = Vec::new();
-    let mut fault = |name: &str, message: String| report.push(of_file(name, message));
-    let mut total = 0usize;
-    // False once the inputs together are too large.
-    let mut add = |fault: &mut dyn FnMut(&str, String), name: &str, bytes: Vec<u8>| -> bool {
-        total += bytes.len();
-        if total > MAX_TOTAL {
-            fault(name, "the inputs together are larger than 64 MiB".to_owned());
-        } else if texts.insert(name.into(), bytes).is_some() {
-            fault(name, "two inputs have this name".to_owned());
-        }
-        total <= MAX_TOTAL
-    };
-    let mut stdin = false;
-    for input in inputs {
-        match input {
-            Input::Path(path) => {
-                let before = files.len();
-                if let Err(message) = collect(path, 0, &mut files) {
-                    fault(&path.display().to_string(), message);
-                } else if files.len() == before {
-                    fault(
-                        &path.display().to_string(),
-                        "no *.yaml, *.yml or *.json file in this directory".to_owned(),
-                    );
-                }
-            }
-            // Given twice, there is nothing to read the second time.
-            Input::Stdin if std::mem::replace(&mut stdin, true) => {}
-            Input::Stdin => match read_bounded(std::io::stdin().lock()) {
-                Ok(bytes) => {
-                    add(&mut fault, "<stdin>", bytes);
-                }
-                Err(error) => fault("<stdin>", format!("cannot be read: {error}")),
-            },
-            Input::Text { name, text } => {
-                add(&mut fault, name, text.clone().into_bytes());
-            }
-        }
-    }
-    let mut canonical = std::collections::BTreeSet::new();
-    for path in files {
-        let name = path.display().to_string();
-        // Given twice, by itself and by its directory, it is read once.
-        if !canonical.insert(path.canonicalize().unwrap_or_else(|_| path.clone())) {
-            continue;
-        }
-        match std::fs::File::open(&path).and_then(read_bounded) {
-            Ok(bytes) => {
-                if !add(&mut fault, &name, bytes) {
-                    break;
-                }
-            }
-            Err(error) => fault(&name, format!("cannot be read: {error}")),
-        }
-    }
-    texts
-}
-
-/// One octet more than may be at most, so that [`yaml::parse`] refuses it.
-fn read_bounded(reader: impl Read) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    reader.take(yaml::MAX_FILE as u64 + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-/// The files that `path` means. In a directory only regular files count: a pipe there would wait for ever.
-fn collect(path: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), String> {
-    let metadata = path.metadata().map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => "cannot be read: no such file or directory".to_owned(),
-        _ => format!("cannot be read: {error}"),
-    })?;
-    if !metadata.is_dir() {
-        files.push(path.to_owned());
-        return Ok(());
-    }
-    if depth > MAX_DIRECTORIES {
-        return Err(format!("more than {MAX_DIRECTORIES} directories deep"));
-    }
-    let mut entries: Vec<PathBuf> = std::fs::read_dir(path)
-        .and_then(|entries| entries.map(|entry| entry.map(|e| e.path())).collect())
-        .map_err(|error| format!("cannot be read: {error}"))?;
-    entries.sort();
-    for entry in entries {
-        let Ok(metadata) = entry.metadata() else {
-            return Err(format!("{} cannot be read", entry.display()));
-        };
-        let is_link = entry.symlink_metadata().is_ok_and(|m| m.is_symlink());
-        if metadata.is_dir() {
-            // A link to a directory may lead back here.
-            if !is_link {
-                collect(&entry, depth + 1, files)?;
-            }
-        } else if metadata.is_file()
-            && entry.extension().is_some_and(|e| e == "yaml" || e == "yml" || e == "json")
-        {
-            if files.len() >= MAX_FILES {
-                return Err(format!("more than {MAX_FILES} files"));
-            }
-            files.push(entry);
-        }
-    }
-    Ok(())
-}
-
-/// An object of our own kinds and its document, kept for the checks between objects.
-pub(crate) struct OwnDocument {
-    pub kind: &'static str,
-    pub name: String,
-    pub file: Arc<str>,
-    pub document: Node,
-}
-
-struct Loader {
+/// Definitions on their way.
+#[derive(Default)]
+pub(crate) struct Loader {
     definitions: Definitions,
-    /// Where each object is, by kind, namespace and name.
-    seen: BTreeMap<(&'static str, ObjectName), Source>,
+    documents: Documents,
     workloads: Vec<(Arc<str>, Node, Workload)>,
-    own: Vec<OwnDocument>,
     report: Report,
 }
 
@@ -278,12 +63,85 @@ fn group_of(api_version: &str) -> &str {
 }
 
 impl Loader {
+    /// Reads all inputs, each object alone.
+    pub fn read(&mut self, inputs: &[Input]) {
+        let texts = gather(inputs, &mut self.report);
+        let first = texts.keys().next().cloned();
+        let others = texts.len().saturating_sub(1);
+        let mut nothing = true;
+        let mut nodes = yaml::MAX_NODES;
+        for (file, bytes) in texts {
+            if nodes == 0 && self.report.errors() > 0 {
+                break;
+            }
+            let documents = yaml::parse(&bytes, &mut nodes);
+            drop(bytes);
+            match documents {
+                Ok(documents) => {
+                    nothing &= documents.is_empty();
+                    for document in documents {
+                        if self.report.is_full() {
+                            break;
+                        }
+                        self.document(&file, document);
+                    }
+                }
+                Err(unreadable) => {
+                    let mut subject = self.subject(&file);
+                    subject.object = unreadable.within.as_ref().and_then(|document| {
+                        Some(described(document.get("kind")?.text()?, document))
+                    });
+                    subject.fault(unreadable.fault);
+                }
+            }
+        }
+        if let Some(first) = first.filter(|_| nothing && self.report.errors() == 0) {
+            let message = match others {
+                0 => "there is nothing in it".to_owned(),
+                _ => format!("there is nothing in it, nor in {others} further files"),
+            };
+            self.report.push(of_file(&first, message));
+        }
+    }
+
+    /// Takes documents that have been read before.
+    pub fn take(&mut self, documents: &Documents) {
+        for ((kind, _), Document { file, node }) in documents {
+            self.object(file, kind, Arc::clone(node));
+        }
+    }
+
+    /// What was read, each object checked alone.
+    ///
+    /// # Errors
+    /// As [`load`].
+    pub fn documents(self) -> Result<(Documents, Vec<Diagnostic>), Vec<Diagnostic>> {
+        Ok((self.documents, self.report.finish()?))
+    }
+
+    /// Checks all objects against each other.
+    ///
+    /// # Errors
+    /// As [`load`].
+    pub fn finish(mut self) -> Result<Loaded, Vec<Diagnostic>> {
+        if self.report.errors() == 0 {
+            self.expand();
+        }
+        let mut manifests = Manifests::new(self.documents);
+        if self.report.errors() == 0 {
+            check::together(&mut self.definitions, &manifests, &mut self.report);
+        }
+        let notices = self.report.finish()?;
+        manifests.told(&notices);
+        Ok(Loaded { definitions: self.definitions, manifests, notices })
+    }
+
     fn subject(&mut self, file: &Arc<str>) -> Subject<'_> {
         Subject { report: &mut self.report, file: Arc::clone(file), object: None }
     }
 
     /// One document: an object or a list of objects.
-    fn document(&mut self, file: &Arc<str>, mut document: Node) {
+    pub fn document(&mut self, file: &Arc<str>, mut document: Node) {
         let mut subject = self.subject(file);
         if !matches!(document.value, Value::Map(_)) {
             return subject.error(
@@ -316,20 +174,20 @@ impl Loader {
                     format!("unknown version; it is {}", own::API_VERSION),
                 );
             }
-            return self.own_object(file, kind, document);
+            return self.object(file, kind, Arc::new(document));
         }
         if kind.ends_with("List") && document.get("items").is_some() {
             return self.list(file, &kind, &api_version, &mut document);
         }
         if kind == kubernetes::GUEST_CLUSTER && api_version == kubernetes::GUEST_CLUSTER_VERSION {
-            return self.guest_cluster(file, &document);
+            return self.object(file, kubernetes::GUEST_CLUSTER, Arc::new(document));
         }
         // A kind may be read in several groups; the first is the one to recommend.
         let known = || kubernetes::EMULATED.iter().filter(|(name, _)| *name == kind);
         let read = known().find(|(_, version)| *version == api_version);
         match read.or_else(|| known().next()) {
             Some((kind, version)) if *version == api_version => {
-                self.kubernetes_object(file, kind, document);
+                self.object(file, kind, Arc::new(document));
             }
             Some((kind, version)) if kubernetes::is_own_group(group_of(&api_version)) => {
                 subject.error(
@@ -391,31 +249,49 @@ impl Loader {
         }
     }
 
+    /// An object of a kind that is read.
+    fn object(&mut self, file: &Arc<str>, kind: &'static str, document: Arc<Node>) {
+        if own::KINDS.iter().any(|(name, _)| *name == kind) {
+            self.own_object(file, kind, document);
+        } else if kind == kubernetes::GUEST_CLUSTER {
+            self.guest_cluster(file, document);
+        } else {
+            self.kubernetes_object(file, kind, document);
+        }
+    }
+
     /// Notes where an object is; false, with a message, if it is there already.
-    fn first(&mut self, file: &Arc<str>, document: &Node, kind: &'static str, meta: &Meta) -> bool {
-        if let Some(source) = self.seen.get(&(kind, meta.key())) {
-            let source = source.clone();
+    fn first(
+        &mut self,
+        file: &Arc<str>,
+        document: Arc<Node>,
+        kind: &'static str,
+        meta: &Meta,
+    ) -> bool {
+        if let Some(other) = self.documents.get(&(kind, meta.key())) {
+            let source = other.source();
             let mut subject = self.subject(file);
-            subject.object = Some(described(kind, document));
+            subject.object = Some(described(kind, &document));
             subject.fault(
-                Fault::at(document, format!("is already defined at {source}"))
+                Fault::at(&document, format!("is already defined at {source}"))
                     .help("remove one of the two or rename it"),
             );
             return false;
         }
-        self.seen.insert((kind, meta.key()), meta.source.clone());
+        let document = Document { file: Arc::clone(file), node: document };
+        self.documents.insert((kind, meta.key()), document);
         true
     }
 
     /// A guest cluster: checked, counted and skipped.
-    fn guest_cluster(&mut self, file: &Arc<str>, document: &Node) {
+    fn guest_cluster(&mut self, file: &Arc<str>, document: Arc<Node>) {
         let mut subject = self.subject(file);
-        subject.object = Some(described(kubernetes::GUEST_CLUSTER, document));
-        let Some(guest) = kubernetes::guest_cluster(&mut subject, document) else {
+        subject.object = Some(described(kubernetes::GUEST_CLUSTER, &document));
+        let Some(guest) = kubernetes::guest_cluster(&mut subject, &document) else {
             return;
         };
         subject.notice(
-            document,
+            &document,
             format!("skipped: guest clusters ({}) are not emulated yet", guest.version),
         );
         if self.first(file, document, kubernetes::GUEST_CLUSTER, &guest.meta) {
@@ -423,19 +299,20 @@ impl Loader {
         }
     }
 
-    fn kubernetes_object(&mut self, file: &Arc<str>, kind: &'static str, mut document: Node) {
+    fn kubernetes_object(&mut self, file: &Arc<str>, kind: &'static str, written: Arc<Node>) {
         let mut subject = self.subject(file);
-        subject.object = Some(described(kind, &document));
+        subject.object = Some(described(kind, &written));
         let subject = &mut subject;
-        let status = kubernetes::set_aside(subject, kind, &mut document);
+        let (document, status) = kubernetes::set_aside(subject, kind, &written);
+        let document: &Node = &document;
         /// Reads, digests and inserts an object of one kind.
         macro_rules! take {
             ($type:ty, $digest:expr, $map:ident) => {{
                 let object = subject
-                    .read::<$type>(&document)
-                    .and_then(|object| $digest(subject, &document, object));
+                    .read::<$type>(document)
+                    .and_then(|object| $digest(subject, document, object));
                 if let Some(object) = object
-                    && self.first(file, &document, kind, &object.meta)
+                    && self.first(file, Arc::clone(&written), kind, &object.meta)
                 {
                     self.definitions.$map.insert(object.meta.key(), object);
                 }
@@ -444,10 +321,10 @@ impl Loader {
         match kind {
             "Namespace" => {
                 let object = subject
-                    .read::<KubernetesNamespace>(&document)
-                    .and_then(|object| kubernetes::namespace(subject, &document, object.metadata));
+                    .read::<KubernetesNamespace>(document)
+                    .and_then(|object| kubernetes::namespace(subject, document, object.metadata));
                 if let Some(object) = object
-                    && self.first(file, &document, kind, &object.meta)
+                    && self.first(file, Arc::clone(&written), kind, &object.meta)
                 {
                     self.definitions.namespaces.insert(object.meta.name.clone(), object);
                 }
@@ -468,18 +345,18 @@ impl Loader {
                 security_policies
             ),
             _ => {
-                if let Some(workload) = kubernetes::workload(subject, &document, kind)
-                    && self.first(file, &document, kind, &workload.meta)
+                if let Some(workload) = kubernetes::workload(subject, document, kind)
+                    && self.first(file, Arc::clone(&written), kind, &workload.meta)
                 {
                     // Only the place is needed later.
-                    let place = Node { value: Value::Null, ..document };
+                    let place = Node { value: Value::Null, ..*document };
                     self.workloads.push((Arc::clone(file), place, workload));
                 }
             }
         }
     }
 
-    fn own_object(&mut self, file: &Arc<str>, kind: &'static str, document: Node) {
+    fn own_object(&mut self, file: &Arc<str>, kind: &'static str, document: Arc<Node>) {
         /// Reads, checks and inserts an object of one of our kinds.
         macro_rules! take {
             ($map:ident) => {{
@@ -487,11 +364,9 @@ impl Loader {
                 subject.object = Some(described(kind, &document));
                 let object = own_object(&mut subject, &document);
                 if let Some(object) = object
-                    && self.first(file, &document, kind, &object.meta)
+                    && self.first(file, document, kind, &object.meta)
                 {
-                    let name = object.meta.name.clone();
-                    self.definitions.$map.insert(name.clone(), object);
-                    self.own.push(OwnDocument { kind, name, file: Arc::clone(file), document });
+                    self.definitions.$map.insert(object.meta.name.clone(), object);
                 }
             }};
         }

@@ -4,8 +4,8 @@ use crate::args;
 use crate::exit::Error;
 use crate::output::printable;
 use definitions::model::ObjectName;
-use definitions::{Definitions, Diagnostic, Input};
-use engine::network::PortId;
+use definitions::{Definitions, Diagnostic, Input, Manifests};
+use engine::network::{Network, PortId};
 use hosts::Lab;
 use packet::Addr;
 use realization::names::{Place, Target};
@@ -25,6 +25,8 @@ pub const ALLOCATIONS: &str = "allocations.yaml";
 pub struct Opened {
     /// What was defined.
     pub definitions: Definitions,
+    /// What it was read from.
+    pub manifests: Manifests,
     /// What was made of it.
     pub realized: Realized,
 }
@@ -73,7 +75,7 @@ pub fn realize(inputs: &[Input], kept: &Allocations) -> Result<Opened, Error> {
     for notice in loaded.notices.iter().chain(&realized.notices) {
         eprintln!("{}", printable(&notice.to_string()));
     }
-    Ok(Opened { definitions: loaded.definitions, realized })
+    Ok(Opened { definitions: loaded.definitions, manifests: loaded.manifests, realized })
 }
 
 /// One line a diagnostic.
@@ -88,10 +90,15 @@ pub fn lab(realized: &Realized) -> Lab {
 
 /// As [`lab`], walking every packet if `cache` is false.
 pub fn lab_with_cache(realized: &Realized, cache: bool) -> Lab {
+    Lab::with_cache(network(realized, 1), realized.hosts.clone(), cache)
+}
+
+/// The snapshot that a lab runs. `epoch` is 1 for its first one and rises with each.
+pub fn network(realized: &Realized, epoch: u64) -> Arc<Network> {
     let mut network = realized.network.clone();
     network.seed = SEED;
-    network.epoch = 1;
-    Lab::with_cache(Arc::new(network), realized.hosts.clone(), cache)
+    network.epoch = epoch;
+    Arc::new(network)
 }
 
 /// An endpoint that a command starts from.

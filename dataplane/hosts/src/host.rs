@@ -176,18 +176,12 @@ impl Host {
     #[must_use]
     pub fn new(mut config: HostConfig, seed: u64) -> Host {
         let mut neighbors = NeighborCache::default();
-        let mut connected = Vec::new();
         for (dev, interface) in config.interfaces.iter().enumerate() {
             for (addr, mac) in &interface.static_neighbors {
                 neighbors.fix((dev, *addr), *mac);
             }
-            connected.extend(
-                interface.addresses.iter().map(|(addr, len)| Route::on_link(*addr, *len, dev)),
-            );
         }
-        for route in connected {
-            config.routing.add_route(TABLE_MAIN, route);
-        }
+        connect(&mut config);
         // FNV-1a over the name, so that hosts of one lab do not share sequence numbers.
         let seed = config.name.bytes().fold(seed ^ 0xcbf2_9ce4_8422_2325, |h, b| {
             (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
@@ -211,6 +205,14 @@ impl Host {
             loopback: VecDeque::new(),
             counters: HostCounters::default(),
         }
+    }
+
+    /// Takes over a configuration that has the same interfaces: what it serves and where it routes to. Its
+    /// connections and what it has learned live on.
+    pub(crate) fn reconfigure(&mut self, config: HostConfig) {
+        let interfaces = std::mem::take(&mut self.config.interfaces);
+        self.config = HostConfig { interfaces, ..config };
+        connect(&mut self.config);
     }
 
     /// What the host was made from, connected routes and moved addresses included.
@@ -541,4 +543,13 @@ pub(crate) fn martian_source(addr: Addr) -> bool {
     let class_e = addr.is_v4() && addr.low32() >= 0xf000_0000;
     let this_network = addr.is_v4() && addr.low32() >> 24 == 0;
     addr.is_multicast() || addr.is_loopback() || addr.is_unspecified() || class_e || this_network
+}
+
+/// Adds the connected routes of the interfaces' addresses to table main, as a kernel does.
+fn connect(config: &mut HostConfig) {
+    for (dev, interface) in config.interfaces.iter().enumerate() {
+        for (addr, len) in &interface.addresses {
+            config.routing.add_route(TABLE_MAIN, Route::on_link(*addr, *len, dev));
+        }
+    }
 }

@@ -68,21 +68,15 @@ impl Lab {
     /// A lab whose worker caches flows or, for comparison, walks every packet.
     #[must_use]
     pub fn with_cache(network: Arc<Network>, specs: Vec<HostSpec>, cache: bool) -> Lab {
-        let mut by_port = BTreeMap::new();
-        for (host, spec) in specs.iter().enumerate() {
-            for (interface, port) in spec.ports.iter().enumerate() {
-                by_port.insert(*port, (host, interface));
-            }
-        }
         let seed = network.seed;
         Lab {
             worker: Worker::new(WorkerConfig { seed, cache, ..WorkerConfig::default() }),
             network,
             seed,
             cache,
+            by_port: by_port(&specs),
             specs,
             hosts: BTreeMap::new(),
-            by_port,
             attached: BTreeSet::new(),
             passive: BTreeSet::new(),
             now: Time::ZERO,
@@ -107,6 +101,45 @@ impl Lab {
         if let Some(watched) = &mut self.watched {
             watched.clear();
         }
+    }
+
+    /// Publishes the next snapshot, of a higher epoch, with the hosts that are plugged into it, and lets the
+    /// moment settle: when this returns, nothing passes any more that the new snapshot does not allow.
+    ///
+    /// A host that is in both, by its name, lives on with its connections as long as its interfaces are the
+    /// same ones; another one starts afresh. What was set of a host or port (attached, passive) stays with it.
+    /// Frames that are on their way in from a port that has gone never enter.
+    pub fn publish(&mut self, network: Arc<Network>, specs: Vec<HostSpec>) {
+        let same_port = |port: &PortId| match (self.network.port(*port), network.port(*port)) {
+            (Some(old), Some(new)) => old.name == new.name,
+            _ => false,
+        };
+        self.attached.retain(same_port);
+        self.inbound.retain(|(port, _)| same_port(port));
+        let before: BTreeMap<&str, (usize, &HostSpec)> = (0..)
+            .zip(&self.specs)
+            .map(|(index, spec)| (spec.config.name.as_str(), (index, spec)))
+            .collect();
+        let mut alive = std::mem::take(&mut self.hosts);
+        let mut passive = BTreeSet::new();
+        for (index, spec) in specs.iter().enumerate() {
+            let Some((old, old_spec)) = before.get(spec.config.name.as_str()) else { continue };
+            if self.passive.contains(old) {
+                passive.insert(index);
+            }
+            if old_spec.ports == spec.ports
+                && old_spec.config.interfaces == spec.config.interfaces
+                && let Some(mut host) = alive.remove(old)
+            {
+                host.reconfigure(spec.config.clone());
+                self.hosts.insert(index, host);
+            }
+        }
+        self.passive = passive;
+        self.by_port = by_port(&specs);
+        self.specs = specs;
+        self.network = network;
+        self.settle();
     }
 
     /// The network.
@@ -323,4 +356,13 @@ impl Lab {
             }
         }
     }
+}
+
+/// The host and interface at each port.
+fn by_port(specs: &[HostSpec]) -> BTreeMap<PortId, (usize, usize)> {
+    let interfaces = |(host, spec): (usize, &HostSpec)| {
+        let ports = spec.ports.iter().enumerate();
+        ports.map(move |(interface, port)| (*port, (host, interface))).collect::<Vec<_>>()
+    };
+    specs.iter().enumerate().flat_map(interfaces).collect()
 }

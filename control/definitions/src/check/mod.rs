@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::diagnostic::{Diagnostic, Report, Severity, Subject};
-use crate::load::OwnDocument;
+use crate::manifests::{Document, Manifests};
 use crate::model::{
     Definitions, Labels, Meta, Namespace, NamespacePins, Object, Source, annotation,
 };
@@ -111,23 +111,21 @@ fn port_exists(
 }
 
 /// Checks all objects against each other and adds what is there without being written.
-pub(crate) fn together(definitions: &mut Definitions, own: &[OwnDocument], report: &mut Report) {
+pub(crate) fn together(definitions: &mut Definitions, manifests: &Manifests, report: &mut Report) {
     add_management_network(definitions);
     namespaces(definitions, report);
     guests::limits(definitions, report);
     places(definitions, report);
-    // Documents in the order of kind and name, not of files.
-    let documents: BTreeMap<(&str, &str), &OwnDocument> =
-        own.iter().map(|own| ((own.kind, own.name.as_str()), own)).collect();
     let mut addresses = outside::Addresses::default();
-    for ((kind, name), own) in documents {
-        let at = own.document.at("spec");
+    // In the order of kind and name, not of files.
+    for ((kind, name), Document { file, node }) in manifests.documents() {
+        let (at, name) = (node.at("spec"), name.name.as_str());
         let subject = &mut Subject {
             report: &mut *report,
-            file: Arc::clone(&own.file),
+            file: Arc::clone(file),
             object: Some(format!("{kind} {name}")),
         };
-        match kind {
+        match *kind {
             "SupervisorCluster" => {
                 supervisor::together(subject, at, definitions, name, &mut addresses);
             }

@@ -25,6 +25,8 @@ pub(crate) use selector::selector;
 pub(crate) use service::{endpoint_slice, endpoints, service};
 pub(crate) use workload::{Workload, pod, workload};
 
+use std::borrow::Cow;
+
 use crate::diagnostic::Subject;
 use crate::model::Protocol;
 use crate::node::{Node, Value, typing_error};
@@ -66,28 +68,36 @@ pub(crate) fn misspelt(kind: &str, group: &str) -> Option<&'static str> {
     is_own_group(group).then(|| typing_error(kind, known)).flatten()
 }
 
-/// Takes out of `document` what says nothing about the network but which today's types need not know: `status`,
+/// `document` without what says nothing about the network but which today's types need not know: `status`,
 /// which is returned, and fields of older clusters, each with a notice.
-pub(crate) fn set_aside(subject: &mut Subject<'_>, kind: &str, document: &mut Node) -> Node {
+pub(crate) fn set_aside<'d>(
+    subject: &mut Subject<'_>,
+    kind: &str,
+    document: &'d Node,
+) -> (Cow<'d, Node>, Node) {
     let retired: [(&str, &str, &str); 2] =
         [("metadata", "clusterName", ""), ("spec", "topologyKeys", "Service")];
+    let mut rest = Cow::Borrowed(document);
     for (section, field, of) in retired {
-        if !of.is_empty() && of != kind {
-            continue;
-        }
-        let Some(entry) = document.get_mut(section).and_then(|section| section.remove(field))
-        else {
+        let there = document.get(section).and_then(|section| section.get(field));
+        let Some(there) = there.filter(|_| of.is_empty() || of == kind) else {
             continue;
         };
-        if entry.value.value != Value::Null {
+        if there.value != Value::Null {
             subject.notice(
-                &entry.value,
+                there,
                 format!("{section}.{field}, a field of older clusters, has no effect"),
             );
         }
+        rest.to_mut().get_mut(section).and_then(|section| section.remove(field));
     }
-    let nothing = Node { value: Value::Null, ..*document };
-    document.remove("status").map_or(nothing, |entry| entry.value)
+    let mut status = Node { value: Value::Null, ..*document };
+    if document.get("status").is_some()
+        && let Some(entry) = rest.to_mut().remove("status")
+    {
+        status = entry.value;
+    }
+    (rest, status)
 }
 
 /// A protocol's name, which is TCP where there is none.
