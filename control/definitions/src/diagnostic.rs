@@ -114,6 +114,8 @@ impl Report {
     pub fn finish(mut self) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
         if self.errors.is_empty() {
             self.notices.sort();
+            // What a packet test's change reads again is told again.
+            self.notices.dedup();
             return Ok(self.notices);
         }
         self.errors.sort();

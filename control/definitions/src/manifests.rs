@@ -104,14 +104,24 @@ impl Change {
         Change::applied(|loader| loader.read(inputs))
     }
 
-    /// As [`Change::apply`], of documents that stand in another one.
-    pub(crate) fn apply_documents(
+    /// As [`Change::apply`], also of documents that stand in one of `file`.
+    pub(crate) fn apply_with(
+        inputs: &[Input],
         file: &Arc<str>,
         nodes: Vec<Node>,
     ) -> Result<Change, Vec<Diagnostic>> {
         Change::applied(|loader| {
+            loader.read(inputs);
             nodes.into_iter().for_each(|node| loader.document(file, node));
         })
+    }
+
+    /// How many values its documents have.
+    pub(crate) fn size(&self) -> usize {
+        match &self.verb {
+            Verb::Apply(documents) => documents.values().map(|d| d.node.count()).sum(),
+            Verb::Delete(objects) => objects.len(),
+        }
     }
 
     fn applied(read: impl FnOnce(&mut Loader)) -> Result<Change, Vec<Diagnostic>> {
@@ -208,6 +218,12 @@ impl Manifests {
 
     pub(crate) fn documents(&self) -> &Documents {
         &self.documents
+    }
+
+    /// How many values the documents of a lab have, without its packet tests.
+    pub(crate) fn size(&self) -> usize {
+        let lab = self.documents.iter().filter(|((kind, _), _)| *kind != PACKET_TEST);
+        lab.map(|(_, document)| document.node.count()).sum()
     }
 
     /// Notes what the user has been told.

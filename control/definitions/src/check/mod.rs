@@ -2,6 +2,7 @@
 
 mod guests;
 mod outside;
+mod packet_test;
 mod security;
 mod snat_pools;
 mod steps;
@@ -117,6 +118,7 @@ pub(crate) fn together(definitions: &mut Definitions, manifests: &Manifests, rep
     guests::limits(definitions, report);
     places(definitions, report);
     let mut addresses = outside::Addresses::default();
+    let mut changes = packet_test::Changes::new(manifests);
     // In the order of kind and name, not of files.
     for ((kind, name), Document { file, node }) in manifests.documents() {
         let (at, name) = (node.at("spec"), name.name.as_str());
@@ -132,7 +134,12 @@ pub(crate) fn together(definitions: &mut Definitions, manifests: &Manifests, rep
             "Tier0Gateway" => outside::tier0(subject, at, definitions, name, &mut addresses),
             "ExternalHost" => outside::host(subject, at, definitions, name, &mut addresses),
             "Attachment" => steps::attachment(subject, at, definitions, name),
-            "PacketTest" => steps::packet_test(subject, at, definitions, name),
+            "PacketTest" => {
+                let made = packet_test::packet_test(subject, at, definitions, &mut changes, name);
+                if let Some(test) = definitions.packet_tests.get_mut(name) {
+                    test.spec.changes = made;
+                }
+            }
             _ => {}
         }
     }

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use super::{Spec, port_exists, undefined};
+use super::{Spec, port_exists};
 use crate::diagnostic::Subject;
-use crate::model::{Definitions, ObjectName};
+use crate::model::Definitions;
 use crate::node::{Fault, Node, excerpt};
 use crate::own::{
-    AddressExpr, ArpFields, AttachmentSpec, EthFields, Expect, Handshake, IpFields, MacExpr,
-    NumberExpr, PacketTestSpec, Plug, PortRef, Send, Step, Target, is_interface_name,
-    is_variable_name,
+    AddressExpr, ArpFields, AttachmentSpec, Delete, EmbeddedFields, EthFields, Expect, ExpectTable,
+    Handshake, IpFields, MacExpr, NumberExpr, PacketTestSpec, Plug, PortRef, Send, Step, Target,
+    is_interface_name, is_variable_name,
 };
 
 impl Spec for AttachmentSpec {
@@ -147,8 +147,53 @@ impl Spec for PacketTestSpec {
                     }
                     syn = false;
                 }
+                Step::Apply(apply) => {
+                    if apply.file.is_none() && apply.files.is_empty() && apply.manifests.is_empty()
+                    {
+                        subject.error(at, "nothing to apply: state file, files or manifests");
+                    }
+                }
+                Step::Delete(delete) => check_delete(subject, at.at("delete"), delete),
+                Step::ExpectTable(tables) => check_tables(subject, at.at("expectTable"), tables),
                 Step::ExpectDrop(_) | Step::ExpectNothing(_) | Step::Advance(_) => {}
             }
+        }
+    }
+}
+
+fn check_delete(subject: &mut Subject<'_>, at: &Node, delete: &Delete) {
+    let files = delete.file.is_some() || !delete.files.is_empty();
+    let object = delete.kind.is_some() || delete.name.is_some() || delete.namespace.is_some();
+    match (object, files) {
+        (true, true) => subject.error(at, "either an object or files are deleted in one step"),
+        (true, false) if delete.kind.is_none() || delete.name.is_none() => {
+            subject.error(at, "an object is named by kind and name");
+        }
+        (false, false) => {
+            subject.error(at, "nothing to delete: state kind and name, file or files");
+        }
+        _ => {}
+    }
+}
+
+fn check_tables(subject: &mut Subject<'_>, at: &Node, tables: &ExpectTable) {
+    // Of each row, whether it says how many times over.
+    let counts: [(&str, Vec<bool>); 6] = [
+        ("sessions", tables.sessions.iter().map(|r| r.absent && r.count.is_some()).collect()),
+        ("rules", tables.rules.iter().map(|r| r.absent && r.count.is_some()).collect()),
+        ("nat", tables.nat.iter().map(|r| r.absent && r.count.is_some()).collect()),
+        ("drops", tables.drops.iter().map(|r| r.absent && r.count.is_some()).collect()),
+        ("ports", tables.ports.iter().map(|_| false).collect()),
+        ("routes", tables.routes.iter().map(|r| r.absent && r.count.is_some()).collect()),
+    ];
+    if counts.iter().all(|(_, rows)| rows.is_empty()) {
+        subject
+            .error(at, "no row is stated; state one of sessions, rules, nat, drops, ports, routes");
+    }
+    for (table, rows) in counts {
+        for (index, _) in rows.iter().enumerate().filter(|(_, twice)| **twice) {
+            let row = at.at(table).item(index);
+            subject.error(row, "a row is either absent or has a count");
         }
     }
 }
@@ -175,6 +220,20 @@ fn check_send(subject: &mut Subject<'_>, at: &Node, send: &Send) {
     }
     if send.arp.is_some() && send.ip.is_some() {
         subject.error(at.at("ip"), "an ARP frame has no IP header");
+    }
+    if send.ip.as_ref().is_some_and(|ip| ip.fragment.is_some()) {
+        subject.error(at.at("ip"), "a fragment is sent by piece: {offset: 0, length: 16}");
+    }
+    if let Some(piece) = send.piece {
+        if send.hex.is_some() || send.arp.is_some() {
+            subject.error(at.at("piece"), "only an IP packet is sent in pieces");
+        }
+        if !piece.offset.is_multiple_of(8) || piece.length == Some(0) {
+            subject.error(
+                at.at("piece"),
+                "a piece begins at a multiple of 8 octets and is not empty (RFC 791, 3.2)",
+            );
+        }
     }
     let layer_payload = [
         send.tcp.as_ref().and_then(|l| l.payload.as_ref()),
@@ -232,15 +291,15 @@ fn check_expect(subject: &mut Subject<'_>, at: &Node, expect: &Expect) {
 
 /// Every expression of a step.
 #[derive(Default)]
-struct Expressions<'a> {
-    addresses: Vec<&'a AddressExpr>,
-    macs: Vec<&'a MacExpr>,
-    numbers: Vec<&'a NumberExpr>,
-    ports: Vec<&'a PortRef>,
+pub(super) struct Expressions<'a> {
+    pub addresses: Vec<&'a AddressExpr>,
+    pub macs: Vec<&'a MacExpr>,
+    pub numbers: Vec<&'a NumberExpr>,
+    pub ports: Vec<&'a PortRef>,
 }
 
 impl<'a> Expressions<'a> {
-    fn of(step: &'a Step) -> Expressions<'a> {
+    pub fn of(step: &'a Step) -> Expressions<'a> {
         let mut all = Expressions::default();
         match step {
             Step::Send(send) => all.send(send),
@@ -251,7 +310,8 @@ impl<'a> Expressions<'a> {
                 all.numbers.extend(sport);
             }
             Step::ExpectNothing(nothing) => all.ports.extend(&nothing.at),
-            Step::ExpectDrop(_) | Step::Advance(_) => {}
+            Step::ExpectTable(tables) => all.tables(tables),
+            Step::ExpectDrop(_) | Step::Advance(_) | Step::Apply(_) | Step::Delete(_) => {}
         }
         all
     }
@@ -270,7 +330,26 @@ impl<'a> Expressions<'a> {
         if let Some(icmp) = &send.icmp {
             self.addresses.extend(&icmp.to);
             self.numbers.extend([&icmp.id, &icmp.seq].into_iter().flatten());
+            self.embedded(icmp.embedded.as_ref());
         }
+    }
+
+    fn embedded(&mut self, embedded: Option<&'a EmbeddedFields>) {
+        if let Some(embedded) = embedded {
+            self.addresses.extend([&embedded.src, &embedded.dst].into_iter().flatten());
+            self.numbers.extend([&embedded.sport, &embedded.dport].into_iter().flatten());
+        }
+    }
+
+    fn tables(&mut self, tables: &'a ExpectTable) {
+        let sessions = tables.sessions.iter().flat_map(|r| [&r.initiating, &r.terminating]);
+        let bindings = tables.nat.iter().flat_map(|r| [&r.before, &r.after]);
+        for ends in sessions.chain(bindings).flatten() {
+            self.addresses.extend([&ends.src, &ends.dst].into_iter().flatten());
+            self.numbers.extend([&ends.sport, &ends.dport].into_iter().flatten());
+        }
+        self.ports.extend(tables.ports.iter().map(|row| &row.port));
+        self.addresses.extend(tables.routes.iter().filter_map(|row| row.via.as_ref()));
     }
 
     fn expect(&mut self, expect: &'a Expect) {
@@ -284,10 +363,7 @@ impl<'a> Expressions<'a> {
         }
         if let Some(icmp) = &expect.icmp {
             self.numbers.extend([&icmp.id, &icmp.seq].into_iter().flatten());
-            if let Some(embedded) = &icmp.embedded {
-                self.addresses.extend([&embedded.src, &embedded.dst].into_iter().flatten());
-                self.numbers.extend([&embedded.sport, &embedded.dport].into_iter().flatten());
-            }
+            self.embedded(icmp.embedded.as_ref());
         }
     }
 
@@ -333,61 +409,4 @@ fn variables(step: &Step) -> BTreeSet<&str> {
         NumberExpr::Literal(_) => None,
     });
     addresses.chain(macs).chain(numbers).collect()
-}
-
-/// Checks a test against the other objects: everything that a step names exists.
-pub(super) fn packet_test(
-    subject: &mut Subject<'_>,
-    at: &Node,
-    definitions: &Definitions,
-    name: &str,
-) {
-    let Some(test) = definitions.packet_tests.get(name) else {
-        return;
-    };
-    for (index, step) in test.spec.steps.iter().enumerate() {
-        if subject.report.is_full() {
-            break;
-        }
-        let at = at.at("steps").item(index);
-        let all = Expressions::of(step);
-        let namespace = |subject: &mut Subject<'_>, name: &String| {
-            if !definitions.namespaces.contains_key(name) {
-                undefined(subject, at, "namespace", name, definitions.namespaces.keys());
-            }
-        };
-        let service = |subject: &mut Subject<'_>, name: &ObjectName| {
-            if !definitions.services.contains_key(name) {
-                let near: Vec<String> =
-                    definitions.services.keys().map(ToString::to_string).collect();
-                undefined(subject, at, "Service", &name.to_string(), near.iter());
-            }
-        };
-        // A port that several expressions name is reported once.
-        let mut ports: BTreeSet<&PortRef> = all.ports.into_iter().collect();
-        for address in all.addresses {
-            match address {
-                AddressExpr::Snat(name) | AddressExpr::Gateway(name) => namespace(subject, name),
-                AddressExpr::Vip(name)
-                | AddressExpr::ClusterIp(name)
-                | AddressExpr::ServiceSnat(name) => service(subject, name),
-                AddressExpr::Port(port) => {
-                    ports.insert(port);
-                }
-                AddressExpr::Ip(_) | AddressExpr::Variable(_) => {}
-            }
-        }
-        for mac in all.macs {
-            match mac {
-                MacExpr::Gateway(name) => namespace(subject, name),
-                MacExpr::Port(port) => {
-                    ports.insert(port);
-                }
-                MacExpr::Mac(_) | MacExpr::Variable(_) => {}
-            }
-        }
-        for port in ports {
-            port_exists(subject, at, definitions, port);
-        }
-    }
 }

@@ -4,25 +4,31 @@
 //! `docs/schema/` are generated from these types.
 
 mod attachment;
+mod change;
 mod expression;
 mod external;
+mod layers;
 mod packet_test;
 mod port;
 mod security;
 mod snat_pool;
 mod supervisor;
+mod table;
 mod tier0;
 
 pub use attachment::{AttachmentSpec, InterfacePlug, PcapPlug, Plug, TapPlug};
+pub use change::{Apply, Delete, Manifest};
 pub use expression::{AddressExpr, MacExpr, NumberExpr, Target};
 pub use external::{
     ExternalHostSpec, ExternalNetworkSpec, HostInterface, HostRoute, HostRule, HostService,
     HostServiceKind, HostServiceProtocol, RouteTarget,
 };
+pub use layers::{
+    ArpFields, ArpOperation, EmbeddedFields, EthFields, FlowProtocol, FragmentFields, Hex,
+    IcmpExpect, IcmpSend, IcmpType, IpFields, TcpExpect, TcpFlags, TcpSend, UdpExpect, UdpSend,
+};
 pub use packet_test::{
-    ArpFields, ArpOperation, EmbeddedFields, EthFields, Expect, ExpectDrop, ExpectNothing,
-    Handshake, Hex, IcmpExpect, IcmpSend, IcmpType, IpFields, PacketTestSpec, SaveField, Send,
-    Step, TcpExpect, TcpFlags, TcpSend, UdpExpect, UdpSend,
+    Expect, ExpectDrop, ExpectNothing, Handshake, PacketTestSpec, Piece, SaveField, Send, Step,
 };
 pub use port::PortRef;
 pub use security::{
@@ -35,6 +41,9 @@ pub use supervisor::{
     AddressBlock, ControlPlane, Dns, Hosts, Isolation, LoadBalancer, ManagementNetwork, NatAction,
     NatExemption, NatMatch, NatMode, NatRule, Profile, SnatMode, SupervisorClusterSpec, Tier1,
     Tier1Route, VmMacs,
+};
+pub use table::{
+    BindingRow, CounterRow, DropRow, Ends, ExpectTable, PortRow, RouteRow, RuleRow, SessionRow,
 };
 pub use tier0::{
     Bfd, Bgp, BgpAggregate, BgpNeighbor, Ecmp, EcmpHash, HaMode, Tier0GatewaySpec, Tier0Route,

@@ -75,6 +75,7 @@ fn run_lab(opened: &Opened, tests: &[&PacketTest], jobs: usize) -> Vec<TestOutco
         network: Arc::clone(lab.network()),
         hosts: lab.specs().to_vec(),
         resolver: &opened.realized.names,
+        opened: Some(opened),
     };
     run_all(tests.iter().copied(), &bed, jobs)
 }

@@ -54,7 +54,7 @@ pub(super) fn check(expect: &ExpectDrop) -> Result<(), String> {
     Ok(())
 }
 
-fn known(what: &str, name: &str, all: &[&str]) -> Result<(), String> {
+pub(super) fn known(what: &str, name: &str, all: &[&str]) -> Result<(), String> {
     if all.contains(&name) {
         return Ok(());
     }
@@ -93,7 +93,7 @@ pub(super) fn describe(key: &DropKey, packets: u64, network: &Network) -> String
 }
 
 /// All that a rule may be called: its number, its name, the object it was made from.
-fn names(network: &Network, key: RuleKey) -> Vec<String> {
+pub(super) fn names(network: &Network, key: RuleKey) -> Vec<String> {
     match key {
         RuleKey::Firewall(id) => {
             let identity = network.firewall.identity(id).into_iter();

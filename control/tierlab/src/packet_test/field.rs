@@ -1,7 +1,7 @@
 //! The fields of a frame that a test can name, and how they are read.
 
 use definitions::own::{IcmpType, SaveField, TcpFlags};
-use packet::{Arp, Embedded, Headers, Icmp, IcmpMessage, Ip, Mac, Payload, Transport};
+use packet::{Arp, Embedded, Headers, Icmp, IcmpMessage, Ip, Mac, Payload, Transport, protocol};
 use std::fmt;
 
 /// Octets of a payload that a message shows.
@@ -24,6 +24,8 @@ pub(super) enum Field {
     IpTos,
     IpDf,
     IpId,
+    FragmentOffset,
+    FragmentMore,
     TcpSport,
     TcpDport,
     TcpFlags,
@@ -32,11 +34,13 @@ pub(super) enum Field {
     TcpWindow,
     UdpSport,
     UdpDport,
+    UdpChecksum,
     IcmpType,
     IcmpCode,
     IcmpId,
     IcmpSeq,
     IcmpMtu,
+    EmbeddedProtocol,
     EmbeddedSrc,
     EmbeddedDst,
     EmbeddedSport,
@@ -61,6 +65,8 @@ impl Field {
             Field::IpTos => "ip.tos",
             Field::IpDf => "ip.df",
             Field::IpId => "ip.id",
+            Field::FragmentOffset => "ip.fragment.offset",
+            Field::FragmentMore => "ip.fragment.more",
             Field::TcpSport => "tcp.sport",
             Field::TcpDport => "tcp.dport",
             Field::TcpFlags => "tcp.flags",
@@ -69,11 +75,13 @@ impl Field {
             Field::TcpWindow => "tcp.window",
             Field::UdpSport => "udp.sport",
             Field::UdpDport => "udp.dport",
+            Field::UdpChecksum => "udp.checksum",
             Field::IcmpType => "icmp.type",
             Field::IcmpCode => "icmp.code",
             Field::IcmpId => "icmp.id",
             Field::IcmpSeq => "icmp.seq",
             Field::IcmpMtu => "icmp.mtu",
+            Field::EmbeddedProtocol => "icmp.embedded.protocol",
             Field::EmbeddedSrc => "icmp.embedded.src",
             Field::EmbeddedDst => "icmp.embedded.dst",
             Field::EmbeddedSport => "icmp.embedded.sport",
@@ -150,6 +158,8 @@ impl Field {
             Field::IpTtl => return Some(Value::Number(ip.ttl.into())),
             Field::IpTos => return Some(Value::Number(ip.traffic_class.into())),
             Field::IpDf => return ip.is_v4().then_some(Value::Flag(ip.dont_fragment)),
+            Field::FragmentOffset => return Some(Value::Number(ip.fragment?.offset.into())),
+            Field::FragmentMore => return Some(Value::Flag(ip.fragment?.more)),
             _ => {}
         }
         match ip.transport {
@@ -165,6 +175,7 @@ impl Field {
             Transport::Udp(udp) => Some(match self {
                 Field::UdpSport => Value::Number(udp.src_port.into()),
                 Field::UdpDport => Value::Number(udp.dst_port.into()),
+                Field::UdpChecksum => Value::Number(u16_at(bytes, usize::from(ip.l4) + 6)?.into()),
                 _ => return None,
             }),
             Transport::Icmp(icmp) => self.read_icmp(bytes, ip, &icmp),
@@ -198,6 +209,7 @@ impl Field {
 
     fn read_embedded(self, quoted: &Embedded) -> Option<Value> {
         Some(match self {
+            Field::EmbeddedProtocol => Value::Word(flow_word(quoted.protocol)),
             Field::EmbeddedSrc => Value::Addr(quoted.src),
             Field::EmbeddedDst => Value::Addr(quoted.dst),
             Field::EmbeddedSport => Value::Number(quoted.src_port.into()),
@@ -302,6 +314,16 @@ fn protocol_word(headers: &Headers) -> &'static str {
             Transport::Other => "ip",
             Transport::LaterFragment => "a later fragment",
         },
+    }
+}
+
+/// The word that a test has for a flow's protocol.
+pub(super) fn flow_word(number: u8) -> &'static str {
+    match number {
+        protocol::TCP => "tcp",
+        protocol::UDP => "udp",
+        protocol::ICMP | protocol::ICMPV6 => "icmp",
+        _ => "ip",
     }
 }
 

@@ -308,6 +308,7 @@ pub(super) fn bed(names: &Names) -> TestBed<'_> {
             host("host/far", &[5], "172.30.0.1"),
         ],
         resolver: names,
+        opened: None,
     }
 }
 

@@ -61,6 +61,7 @@ impl Running<'_> {
         if let (Some(from), Some(to)) = (&step.from, &step.to) {
             self.begin()?;
             let syn = Send {
+                piece: None,
                 from: from.clone(),
                 eth: None,
                 arp: None,
@@ -132,11 +133,11 @@ impl Running<'_> {
             })
         };
         self.inbox.all().filter(ended).last().cloned().ok_or_else(|| {
-            let name = port_name(self.network, client_port);
+            let name = port_name(&self.network, client_port);
             Failure::new(format!(
                 "the SYN sent at {name} reached no host that has its destination address"
             ))
-            .frames("seen", self.inbox.unexpected(), self.network)
+            .frames("seen", self.inbox.unexpected(), &self.network)
             .into()
         })
     }

@@ -59,6 +59,11 @@ impl Inbox {
         answers
     }
 
+    /// The hosts that pass packets on are others now.
+    pub(super) fn changed(&mut self, transit: BTreeSet<PortId>) {
+        self.transit = transit;
+    }
+
     /// A step begins that accounts for nothing that came before it.
     pub(super) fn begin(&mut self) {
         self.arrivals.clear();

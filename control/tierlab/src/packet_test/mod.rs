@@ -9,8 +9,8 @@
 //! - an outcome depends on test, network and seed only, not on the number of jobs.
 //!
 //! [`run_all`] runs, [`report`] renders. `runner` takes the steps one by one, `send` makes
-//! frames, `field` and `wanted` compare them, `drops` asks the drop counters, `failure` words what
-//! went wrong.
+//! frames, `field` and `wanted` compare them, `stages` has the lab as each change leaves it, `drops` asks the
+//! drop counters and `table` the lab's tables, `failure` words what went wrong.
 
 mod drops;
 mod failure;
@@ -22,6 +22,8 @@ mod resolver;
 mod runner;
 mod scope;
 mod send;
+mod stages;
+mod table;
 mod wanted;
 
 #[cfg(test)]
@@ -31,6 +33,7 @@ mod tests;
 
 pub use resolver::Resolver;
 
+use crate::open::Opened;
 use definitions::model::PacketTest;
 use engine::network::Network;
 use hosts::HostSpec;
@@ -49,6 +52,8 @@ pub struct TestBed<'a> {
     pub hosts: Vec<HostSpec>,
     /// What the names in the tests stand for.
     pub resolver: &'a dyn Resolver,
+    /// What it was made from; without, nothing can be applied to it.
+    pub opened: Option<&'a Opened>,
 }
 
 /// How a test ended.

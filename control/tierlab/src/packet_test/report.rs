@@ -160,7 +160,7 @@ fn xml(text: &str) -> String {
 }
 
 /// A length of time as definitions write it, largest unit first: `3h`, `1h30m`, `500ms`, `0s`.
-fn span(duration: Duration) -> String {
+pub(super) fn span(duration: Duration) -> String {
     const UNITS: [(&str, u128); 7] = [
         ("d", 86_400_000_000_000),
         ("h", 3_600_000_000_000),

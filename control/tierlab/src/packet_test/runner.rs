@@ -4,8 +4,10 @@ use super::failure::{self, Failure, Sent, port_name};
 use super::field::Field;
 use super::inbox::Inbox;
 use super::scope::Scope;
+use super::stages::Stages;
 use super::wanted::{Arrival, Resolution, Wanted};
-use super::{Status, TestBed, TestOutcome, drops};
+use super::{Status, TestBed, TestOutcome, drops, table};
+use crate::change::publish;
 use definitions::model::{PacketTest, Source};
 use definitions::own::{Expect, ExpectDrop, ExpectNothing, Step};
 use engine::network::{Network, PortId};
@@ -40,47 +42,53 @@ impl From<Failure> for Stop {
 pub(super) struct Runner<'a> {
     bed: &'a TestBed<'a>,
     lab: Lab,
-    /// Ports of hosts that pass packets on.
-    transit: BTreeSet<PortId>,
 }
 
 impl<'a> Runner<'a> {
     pub(super) fn new(bed: &'a TestBed<'a>) -> Runner<'a> {
-        let mut lab = Lab::new(Arc::clone(&bed.network), bed.hosts.clone());
-        let mut transit = BTreeSet::new();
-        for (index, host) in bed.hosts.iter().enumerate() {
-            if host.config.forwarding {
-                transit.extend(&host.ports);
-            } else {
-                lab.set_passive(index);
-            }
-        }
-        lab.watch(true);
-        Runner { bed, lab, transit }
+        Runner { bed, lab: fresh(bed) }
     }
 
     /// Runs a test from the beginning of time.
     pub(super) fn run(&mut self, test: &PacketTest) -> TestOutcome {
         self.lab.reset();
+        let (stages, fault) = match Stages::of(self.bed.opened, test) {
+            Ok(stages) => (stages, None),
+            Err((step, message)) => (Stages::default(), Some((step, message))),
+        };
         let scope = Scope::new(self.bed.resolver);
-        let inbox = Inbox::new(self.transit.clone(), resolution_counts(test, &scope));
+        let counts = resolution_counts(test, &scope, &stages);
+        let inbox = Inbox::new(transit(&self.lab), counts);
         let mut running = Running {
             cut_off: self.lab.cut_off(),
+            network: Arc::clone(&self.bed.network),
             lab: &mut self.lab,
-            network: &self.bed.network,
             scope,
+            stages: &stages,
             inbox,
             ledger: drops::Ledger::default(),
             sent: None,
             neighbors: BTreeMap::new(),
             step: 0,
         };
-        let result = running.steps(test);
+        let result = match fault {
+            None => running.steps(test),
+            // Before anything has run.
+            Some((step, message)) => {
+                running.step = step;
+                Err(Stop::BadInput(message))
+            }
+        };
         let (status, message) = match result {
             Ok(()) => (Status::Passed, None),
             Err(stop) => running.message(test, stop),
         };
         let steps = running.step;
+        let virtual_time = self.lab.now().since(Time::ZERO);
+        if !stages.is_empty() {
+            // What the test has changed is none of the next one's business.
+            self.lab = fresh(self.bed);
+        }
         TestOutcome {
             name: test.meta.name.clone(),
             file: test.meta.source.file.to_string(),
@@ -88,27 +96,55 @@ impl<'a> Runner<'a> {
             status,
             message,
             steps,
-            virtual_time: self.lab.now().since(Time::ZERO),
+            virtual_time,
         }
     }
 }
 
+/// A lab in which nothing has been sent. Endpoints are passive; hosts that pass packets on live.
+fn fresh(bed: &TestBed<'_>) -> Lab {
+    let mut lab = Lab::new(Arc::clone(&bed.network), bed.hosts.clone());
+    quieten(&mut lab);
+    lab.watch(true);
+    lab
+}
+
+/// Makes endpoints passive.
+fn quieten(lab: &mut Lab) {
+    let endpoints = lab.specs().iter().enumerate().filter(|(_, host)| !host.config.forwarding);
+    for index in endpoints.map(|(index, _)| index).collect::<Vec<_>>() {
+        lab.set_passive(index);
+    }
+}
+
+/// Ports of hosts that pass packets on.
+fn transit(lab: &Lab) -> BTreeSet<PortId> {
+    let forwarding = lab.specs().iter().filter(|host| host.config.forwarding);
+    forwarding.flat_map(|host| &host.ports).copied().collect()
+}
+
 /// Ports at which the test expects frames that resolve addresses.
-fn resolution_counts(test: &PacketTest, scope: &Scope<'_>) -> BTreeSet<PortId> {
-    let at = |step: &Step| match step {
+fn resolution_counts(test: &PacketTest, scope: &Scope<'_>, stages: &Stages) -> BTreeSet<PortId> {
+    let at = |(index, step): (usize, &Step)| match step {
         // A port that does not exist is reported by its step.
         Step::Expect(expect) if Resolution::asked(expect) != Resolution::No => {
-            scope.port(&expect.at).ok()
+            match stages.before(index) {
+                Some(stage) => stage.port(&expect.at).ok(),
+                None => scope.port(&expect.at).ok(),
+            }
         }
         _ => None,
     };
-    test.spec.steps.iter().filter_map(at).collect()
+    test.spec.steps.iter().enumerate().filter_map(at).collect()
 }
 
 /// A test on its way.
 pub(super) struct Running<'r> {
     pub(super) lab: &'r mut Lab,
-    pub(super) network: &'r Network,
+    /// The snapshot that the lab runs.
+    pub(super) network: Arc<Network>,
+    /// The lab as each change of the test leaves it.
+    stages: &'r Stages,
     pub(super) scope: Scope<'r>,
     pub(super) inbox: Inbox,
     pub(super) ledger: drops::Ledger,
@@ -140,9 +176,29 @@ impl Running<'_> {
                     self.begin()?;
                     self.advance(**span)?;
                 }
+                Step::Apply(_) | Step::Delete(_) => self.change()?,
+                Step::ExpectTable(expected) => {
+                    table::check(expected, self.lab, &self.network, &self.scope)?;
+                }
             }
         }
         self.nothing_unexpected()
+    }
+
+    /// The lab is changed, and what comes of that at once is looked at.
+    fn change(&mut self) -> Result<(), Stop> {
+        self.begin()?;
+        let missing =
+            || "this lab cannot be changed: nothing says what it was made from".to_owned();
+        let stage = self.stages.at(self.step - 1).ok_or_else(missing)?;
+        publish(self.lab, stage);
+        quieten(self.lab);
+        self.network = Arc::clone(self.lab.network());
+        self.scope.changed(&stage.names);
+        self.inbox.changed(transit(self.lab));
+        // Who an address belongs to may have changed: senders ask again.
+        self.neighbors.clear();
+        self.settle()
     }
 
     /// A step begins that needs everything before it to be accounted for.
@@ -169,9 +225,9 @@ impl Running<'_> {
     /// The failure that frames are which no step expects; `None` if there is none.
     fn unclaimed<'f>(&self, mut frames: impl Iterator<Item = &'f Arrival>) -> Option<Failure> {
         let first = frames.next()?;
-        let port = port_name(self.network, first.port);
+        let port = port_name(&self.network, first.port);
         let headline = format!("unexpected frame at {port}: {}", first.describe());
-        Some(Failure::new(headline).frames("also unexpected", frames, self.network))
+        Some(Failure::new(headline).frames("also unexpected", frames, &self.network))
     }
 
     /// Whether a unicast frame came to a host that does not have its destination address.
@@ -256,7 +312,7 @@ impl Running<'_> {
 
     /// The frame that did not come: what came instead, and where the nearest differs.
     pub(super) fn missing(&self, port: PortId, asked: Resolution, wanted: &Wanted) -> Failure {
-        let name = port_name(self.network, port);
+        let name = port_name(&self.network, port);
         let mut failure = Failure::new(format!("no frame at {name} is as expected"))
             .detail(format!("expected at {name}: {wanted}"));
         let nearest = self
@@ -268,21 +324,21 @@ impl Running<'_> {
             return failure.detail(format!("seen at {name}: nothing")).frames(
                 "seen",
                 self.inbox.unexpected(),
-                self.network,
+                &self.network,
             );
         };
-        failure = failure.frames("seen", std::iter::once(nearest), self.network);
+        failure = failure.frames("seen", std::iter::once(nearest), &self.network);
         for difference in differences {
             failure = failure.detail(format!("  {difference}"));
         }
         let others = self.inbox.unexpected().filter(|other| !std::ptr::eq(*other, nearest));
-        failure.frames("also seen", others, self.network)
+        failure.frames("also seen", others, &self.network)
     }
 
     fn expect_drop(&mut self, expect: &ExpectDrop) -> Result<(), Stop> {
         drops::check(expect)?;
         let counted = self.ledger.counted(self.lab.worker());
-        let found = counted.into_iter().find(|(key, _)| drops::admits(expect, key, self.network));
+        let found = counted.into_iter().find(|(key, _)| drops::admits(expect, key, &self.network));
         match found {
             Some((key, packets)) => {
                 self.ledger.claim(key, packets);
@@ -291,7 +347,7 @@ impl Running<'_> {
             None => {
                 let mut failure = Failure::new("no drop was counted that is as expected")
                     .detail(format!("expected: {}", drops::wanted(expect)));
-                failure = failure.frames("arrived instead", self.inbox.unexpected(), self.network);
+                failure = failure.frames("arrived instead", self.inbox.unexpected(), &self.network);
                 Err(failure.into())
             }
         }
@@ -316,6 +372,9 @@ impl Running<'_> {
             Some(Step::ExpectNothing(_)) => "expectNothing",
             Some(Step::Handshake(_)) => "handshake",
             Some(Step::Advance(_)) => "advance",
+            Some(Step::Apply(_)) => "apply",
+            Some(Step::Delete(_)) => "delete",
+            Some(Step::ExpectTable(_)) => "expectTable",
             None => "no step",
         };
         // A test that was not loaded from a file knows its own place only.
@@ -327,8 +386,14 @@ impl Running<'_> {
             Stop::BadInput(message) => (Status::BadInput, Some(format!("{place}: {message}"))),
             Stop::Failed(failure) => {
                 let dropped = self.ledger.counted(self.lab.worker());
-                let context = failure::context(self.sent.as_ref(), &dropped, self.network);
-                let lines = failure.details.iter().chain(&context).map(|line| format!("  {line}"));
+                let context = failure::context(self.sent.as_ref(), &dropped, &self.network);
+                let changes = self.stages.told(self.step);
+                let lines = failure
+                    .details
+                    .iter()
+                    .chain(&context)
+                    .chain(&changes)
+                    .map(|line| format!("  {line}"));
                 let first = format!("{place}: {}", failure.headline);
                 let text: Vec<String> = std::iter::once(first).chain(lines).collect();
                 (Status::Failed, Some(text.join("\n")))

@@ -18,6 +18,11 @@ impl<'a> Scope<'a> {
         Scope { resolver, variables: BTreeMap::new() }
     }
 
+    /// The names of the lab are others now; variables stay.
+    pub(super) fn changed(&mut self, resolver: &'a dyn Resolver) {
+        self.resolver = resolver;
+    }
+
     /// Stores a variable; a later `save` of the same name replaces it.
     pub(super) fn save(&mut self, name: &str, value: Value) {
         self.variables.insert(name.to_owned(), value);

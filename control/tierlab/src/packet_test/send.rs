@@ -10,13 +10,14 @@
 
 use super::runner::{Running, Stop};
 use definitions::own::{
-    AddressExpr, ArpFields, ArpOperation, IcmpType, IpFields, NumberExpr, Send, Target,
+    AddressExpr, ArpFields, ArpOperation, EmbeddedFields, FlowProtocol, IcmpType, IpFields,
+    NumberExpr, Send, Target,
 };
 use engine::network::{PortId, Prefix};
 use hosts::RouteOutcome;
 use packet::{
-    Addr, ETHERTYPE_ARP, Frame, FrameBuilder, IcmpMessage, Mac, Payload, Transport, arp_request,
-    multicast_mac, neighbor_solicitation, tcp_flags,
+    Addr, ETHERTYPE_ARP, Fragment, Frame, FrameBuilder, IcmpMessage, Mac, Payload, Transport,
+    arp_request, multicast_mac, neighbor_solicitation, tcp_flags,
 };
 use std::time::Duration;
 
@@ -30,6 +31,10 @@ const BARE_PROTOCOL: u8 = 253;
 const NEIGHBOR_AGE: Duration = Duration::from_secs(60);
 /// Shortest Ethernet frame without FCS, octets.
 const SHORTEST_FRAME: usize = 60;
+/// Octets of an Ethernet header without tag.
+const ETHERNET_HEADER: usize = 14;
+/// Octets of an IPv4 header without options.
+const IPV4_HEADER: usize = 20;
 
 /// Who sends: an interface of an emulated host.
 #[derive(Clone, Debug)]
@@ -102,12 +107,26 @@ impl Running<'_> {
                 let sport = self.source_port(udp.sport.as_ref())?;
                 let dport = self.destination_port(target, udp.dport.as_ref())?;
                 let data = udp.payload.as_ref().or(send.payload.as_ref());
-                envelope.builder.udp(sport, dport).payload(octets(data)).build()
+                let mut frame = envelope.builder.udp(sport, dport).payload(octets(data)).build();
+                if let Some(checksum) = udp.checksum {
+                    set_udp_checksum(&mut frame, checksum);
+                }
+                frame
             }
             (None, None, None, Some(icmp)) => {
                 let envelope = self.envelope(send, icmp.to.as_ref())?;
                 let kind = icmp.kind.unwrap_or(IcmpType::EchoRequest);
                 let (kind, code) = if envelope.v4 { kind.v4() } else { kind.v6() };
+                if let Some(embedded) = &icmp.embedded {
+                    let quote = self.quote(embedded, envelope.v4)?;
+                    let rest = icmp.mtu.unwrap_or(0).to_be_bytes();
+                    let code = icmp.code.or(code).unwrap_or(0);
+                    return self.piece(
+                        send,
+                        port,
+                        envelope.builder.icmp(kind, code, rest).payload(&quote).build(),
+                    );
+                }
                 let id = icmp.id.as_ref().map_or(Ok(1), |n| self.scope.number16(n))?;
                 let seq = icmp.seq.as_ref().map_or(Ok(1), |n| self.scope.number16(n))?;
                 let ([i0, i1], [s0, s1]) = (id.to_be_bytes(), seq.to_be_bytes());
@@ -127,7 +146,73 @@ impl Running<'_> {
                     .build()
             }
         };
-        Ok((port, frame))
+        self.piece(send, port, frame)
+    }
+
+    /// What goes out of a packet: all of it, or the piece that the step wants.
+    fn piece(&self, send: &Send, port: PortId, frame: Frame) -> Result<(PortId, Frame), Stop> {
+        let Some(piece) = send.piece else { return Ok((port, frame)) };
+        let headers = packet::parse(&frame.bytes).ok();
+        let of_ip = headers.as_ref().and_then(|headers| Some((headers, headers.ip()?)));
+        let Some((headers, ip)) = of_ip else {
+            return Err("only an IP packet is sent in pieces".to_owned().into());
+        };
+        let data = frame.bytes.get(usize::from(ip.l4)..headers.l3_end()).unwrap_or_default();
+        let begin = usize::from(piece.offset);
+        let end = piece.length.map_or(data.len(), |length| begin + usize::from(length));
+        let Some(octets) = data.get(begin..end).filter(|octets| !octets.is_empty()) else {
+            let message = format!(
+                "the packet has {} octets behind its IP header, and no piece of {begin} to {end}",
+                data.len()
+            );
+            return Err(message.into());
+        };
+        let more = end < data.len();
+        if more && !end.is_multiple_of(8) {
+            let message =
+                format!("a piece that ends at octet {end} and not at a multiple of 8 is the last");
+            return Err(message.into());
+        }
+        let id = send.ip.as_ref().and_then(|ip| ip.id).unwrap_or(1);
+        let fragment = Fragment { id: id.into(), offset: piece.offset, more };
+        let builder = FrameBuilder::new(ip.src, ip.dst)
+            .macs(headers.src_mac, headers.dst_mac)
+            .ttl(ip.ttl)
+            .traffic_class(ip.traffic_class)
+            .protocol(ip.protocol)
+            .fragment(fragment)
+            .payload(octets);
+        Ok((port, builder.build()))
+    }
+
+    /// The packet that an ICMP error quotes, as far as routers do: with IPv4 its header and 8 octets (RFC 792).
+    fn quote(&self, quoted: &EmbeddedFields, v4: bool) -> Result<Vec<u8>, Stop> {
+        let address = |field: &str, address: Option<&AddressExpr>| {
+            let address = address
+                .ok_or_else(|| format!("an error quotes a packet; state icmp.embedded.{field}"))?;
+            self.scope.address(address)
+        };
+        let (src, dst) =
+            (address("src", quoted.src.as_ref())?, address("dst", quoted.dst.as_ref())?);
+        if src.is_v4() != v4 || dst.is_v4() != v4 {
+            return Err(
+                format!("the error cannot quote a packet from {src} to {dst}: one family").into()
+            );
+        }
+        let number = |number: Option<&NumberExpr>| number.map_or(Ok(1), |n| self.scope.number16(n));
+        let sport = number(quoted.sport.as_ref())?;
+        let dport = number(quoted.dport.as_ref())?;
+        let packet = FrameBuilder::new(src, dst);
+        let packet = match quoted.protocol.unwrap_or_default() {
+            FlowProtocol::Tcp => packet.tcp(sport, dport, tcp_flags::SYN).seq(SEQUENCE),
+            FlowProtocol::Udp => packet.udp(sport, dport),
+            FlowProtocol::Icmp => packet.echo_request(sport, 1),
+        };
+        let mut bytes = packet.build().bytes.split_off(ETHERNET_HEADER);
+        if v4 {
+            bytes.truncate(IPV4_HEADER + 8);
+        }
+        Ok(bytes)
     }
 
     /// The interface at a port.
@@ -135,7 +220,7 @@ impl Running<'_> {
     /// # Errors
     /// Nothing is plugged in there.
     fn sender(&self, port: PortId) -> Result<Sender, Stop> {
-        let name = super::failure::port_name(self.network, port);
+        let name = super::failure::port_name(&self.network, port);
         let missing = || format!("nothing is plugged in at {name}, so nobody can send there");
         let (host, interface) = self.lab.host_at(port).ok_or_else(missing)?;
         let config = &self.lab.specs().get(host).ok_or_else(missing)?.config;
@@ -313,6 +398,15 @@ impl Running<'_> {
         }
         bytes.resize(SHORTEST_FRAME, 0);
         Ok(Frame::new(bytes))
+    }
+}
+
+/// Writes the checksum of a UDP header as it is to stand there.
+fn set_udp_checksum(frame: &mut Frame, checksum: u16) {
+    let at = packet::parse(&frame.bytes).ok().and_then(|h| Some(usize::from(h.ip()?.l4) + 6));
+    let field = at.and_then(|at| frame.bytes.get_mut(at..)?.first_chunk_mut::<2>());
+    if let Some(field) = field {
+        *field = checksum.to_be_bytes();
     }
 }
 

@@ -3,8 +3,8 @@
 use super::field::{Field, Value};
 use super::scope::Scope;
 use definitions::own::{
-    ArpFields, ArpOperation, EmbeddedFields, EthFields, Expect, IcmpExpect, IcmpType, IpFields,
-    NumberExpr, TcpExpect, UdpExpect,
+    ArpFields, ArpOperation, EmbeddedFields, EthFields, Expect, FlowProtocol, IcmpExpect, IcmpType,
+    IpFields, NumberExpr, TcpExpect, UdpExpect,
 };
 use engine::network::PortId;
 use packet::{Frame, Headers, IcmpMessage, ParseError, Payload, Time, Transport};
@@ -179,6 +179,11 @@ impl Wanted {
         self.add(Field::IpTos, ip.tos.map(|tos| Value::Number(tos.into())));
         self.add(Field::IpDf, ip.df.map(Value::Flag));
         self.add(Field::IpId, ip.id.map(|id| Value::Number(id.into())));
+        if let Some(fragment) = ip.fragment {
+            let offset = fragment.offset.map(|offset| Value::Number(offset.into()));
+            self.add(Field::FragmentOffset, offset);
+            self.add(Field::FragmentMore, fragment.more.map(Value::Flag));
+        }
         Ok(())
     }
 
@@ -196,6 +201,7 @@ impl Wanted {
     fn udp(&mut self, udp: &UdpExpect, scope: &Scope<'_>) -> Result<(), String> {
         self.add_number(Field::UdpSport, udp.sport.as_ref(), scope)?;
         self.add_number(Field::UdpDport, udp.dport.as_ref(), scope)?;
+        self.add(Field::UdpChecksum, udp.checksum.map(|sum| Value::Number(sum.into())));
         self.payload(udp.payload.as_ref());
         Ok(())
     }
@@ -214,6 +220,8 @@ impl Wanted {
     }
 
     fn embedded(&mut self, embedded: &EmbeddedFields, scope: &Scope<'_>) -> Result<(), String> {
+        let protocol = embedded.protocol.map(|protocol| Value::Word(flow_protocol(protocol)));
+        self.add(Field::EmbeddedProtocol, protocol);
         for (field, addr) in
             [(Field::EmbeddedSrc, &embedded.src), (Field::EmbeddedDst, &embedded.dst)]
         {
@@ -253,6 +261,15 @@ impl Wanted {
             differences.push("checksum: that of the transport header is wrong".to_owned());
         }
         differences
+    }
+}
+
+/// The word for a protocol that a test names.
+pub(super) fn flow_protocol(protocol: FlowProtocol) -> &'static str {
+    match protocol {
+        FlowProtocol::Tcp => "tcp",
+        FlowProtocol::Udp => "udp",
+        FlowProtocol::Icmp => "icmp",
     }
 }
 
