@@ -7,7 +7,7 @@ use crate::drops::{Drop, DropReason, Stage};
 use crate::network::{GroupTraffic, InterfaceId, PortId, RouterId, SegmentId};
 use crate::session::{RuleKey, Traffic};
 use packet::{Addr, Frame, Headers, Mac, Time};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 /// Most learned stations of a segment.
@@ -264,6 +264,19 @@ impl Tables {
             let hit = self.hits.entry(rule).or_default();
             hit.traffic.add(1, bytes);
             hit.last = Some(now);
+        }
+    }
+
+    /// Forgets what rules have counted that are no more; what they dropped stays counted, by no rule.
+    pub fn forget_rules(&mut self, gone: &BTreeSet<RuleKey>) {
+        self.hits.retain(|key, _| !gone.contains(key));
+        let of_gone = |key: &DropKey| key.rule.is_some_and(|rule| gone.contains(&rule));
+        let keys: Vec<DropKey> = self.drops.keys().filter(|key| of_gone(key)).cloned().collect();
+        for key in keys {
+            if let Some(traffic) = self.drops.remove(&key) {
+                let by_none = self.drops.entry(DropKey { rule: None, ..key }).or_default();
+                by_none.add(traffic.packets, traffic.bytes);
+            }
         }
     }
 

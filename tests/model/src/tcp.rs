@@ -69,10 +69,6 @@ impl Connection {
             self.reset = true;
             return;
         }
-        let both = self.ends.iter().all(|end| end.syn);
-        if both && segment.has(ACK) && !segment.has(SYN) {
-            self.open = true;
-        }
         let Some(own) = self.ends.get_mut(sender) else { return };
         own.syn |= segment.has(SYN);
         own.fin |= segment.has(FIN);
@@ -84,6 +80,8 @@ impl Connection {
         if segment.has(ACK) && own.acknowledged.is_none_or(|before| reaches(segment.ack, before)) {
             own.acknowledged = Some(segment.ack);
         }
+        // Each has acknowledged the other's SYN; where both opened at once, by a SYN of its own.
+        self.open |= self.ends.iter().all(|end| end.syn && end.acknowledged.is_some());
     }
 
     /// Whether the receiver would believe a reset: it lies between what the receiver has acknowledged and what its sender has

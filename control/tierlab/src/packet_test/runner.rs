@@ -198,7 +198,10 @@ impl Running<'_> {
         self.inbox.changed(transit(self.lab));
         // Who an address belongs to may have changed: senders ask again.
         self.neighbors.clear();
-        self.settle()
+        self.settle()?;
+        // Drops by a rule that has gone are counted under another key now; they are not new.
+        self.ledger.settle(self.lab.worker());
+        Ok(())
     }
 
     /// A step begins that needs everything before it to be accounted for.

@@ -1,20 +1,32 @@
 //! A new snapshot: what has gone takes its sessions with it.
 //!
-//! Ports and addresses are used again. A workload that gets the index or the address of one that has
-//! gone must never inherit its sessions: they would carry it past rules that it was never judged by.
+//! Ports, addresses and numbers are used again. A workload that gets the index or the address of one that
+//! has gone must never inherit its sessions: they would carry it past rules that it was never judged by. So
+//! with virtual servers and translations: who gets the address next gets none of the flows. A firewall rule
+//! that has gone ends nothing by itself (the next packet is judged again), but what it has counted is
+//! nobody's.
 
 use super::Worker;
-use crate::network::{Network, PortId};
-use crate::session::Session;
+use crate::network::{NatAction, Network, PortId, RouterId, VirtualServers};
+use crate::session::{RuleKey, Session};
 use crate::tuple::{Node, Tuple};
 use packet::Addr;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The workloads that a worker has seen: name and addresses by port.
+/// What a worker has seen that may go: workloads with name and addresses by port, rules by what counts them.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     epoch: Option<u64>,
     workloads: BTreeMap<PortId, (String, Vec<Addr>)>,
+    rules: BTreeMap<RuleKey, Rule>,
+}
+
+/// What makes a rule the same one in another snapshot.
+#[derive(Debug, PartialEq, Eq)]
+struct Rule {
+    name: String,
+    /// Of a NAT rule: flows that it translated otherwise have no binding any more.
+    action: Option<NatAction>,
 }
 
 impl Known {
@@ -26,13 +38,41 @@ impl Known {
                 Some((PortId(i), (port.name.clone(), vnic.addresses.clone())))
             })
             .collect();
-        Known { epoch: Some(net.epoch), workloads }
+        Known { epoch: Some(net.epoch), workloads, rules: rules(net) }
     }
+}
+
+/// All rules that count what they let through or drop.
+fn rules(net: &Network) -> BTreeMap<RuleKey, Rule> {
+    let firewall =
+        net.firewall.rules.iter().map(|rule| {
+            (RuleKey::Firewall(rule.id), Rule { name: rule.name.clone(), action: None })
+        });
+    let mut all: BTreeMap<RuleKey, Rule> = firewall.collect();
+    all.extend(servers(None, &net.distributed_balancer));
+    for (router, id) in net.routers.iter().zip((0..).map(RouterId)) {
+        all.extend(servers(Some(id), &router.balancer));
+        all.extend(router.nat.rules().iter().map(|rule| {
+            let known = Rule { name: rule.name.clone(), action: Some(rule.action.clone()) };
+            (RuleKey::Nat(id, rule.id), known)
+        }));
+    }
+    all
+}
+
+fn servers(
+    router: Option<RouterId>,
+    table: &VirtualServers,
+) -> impl Iterator<Item = (RuleKey, Rule)> {
+    table.servers().iter().map(move |server| {
+        let key = RuleKey::Server(router, server.address, server.protocol, server.port);
+        (key, Rule { name: server.name.clone(), action: None })
+    })
 }
 
 impl Worker {
     /// Ends the sessions of workloads that the new snapshot no longer has at the same port with the
-    /// same addresses.
+    /// same addresses, of virtual servers that it no longer has, and of translations that it makes otherwise.
     pub(super) fn adopt(&mut self, net: &Network) {
         if self.known.epoch == Some(net.epoch) {
             return;
@@ -52,7 +92,8 @@ impl Worker {
                 }
             }
         }
-        if ports.is_empty() && addresses.is_empty() {
+        let gone_rules = self.forget_rules(before.rules);
+        if ports.is_empty() && addresses.is_empty() && gone_rules.is_empty() {
             return;
         }
         let gone = |tuple: &Tuple| addresses.contains(&tuple.src) || addresses.contains(&tuple.dst);
@@ -62,7 +103,8 @@ impl Worker {
                     Node::Balancer(port) | Node::Firewall(port) => ports.contains(&port),
                     Node::Gateway(_) => false,
                 };
-                at || gone(&r.before) || gone(&r.after)
+                let rule = r.rule_key().is_some_and(|rule| gone_rules.contains(&rule));
+                at || rule || gone(&r.before) || gone(&r.after)
             })
         };
         let ended: Vec<_> =
@@ -70,5 +112,28 @@ impl Worker {
         for id in ended {
             self.end(id);
         }
+    }
+
+    /// The NAT rules and virtual servers of before that are no more, or translate otherwise. What rules that are
+    /// no more have counted is forgotten: their numbers are given to others. Drops stay counted, by nobody's rule.
+    fn forget_rules(&mut self, before: BTreeMap<RuleKey, Rule>) -> BTreeSet<RuleKey> {
+        let now = &self.known.rules;
+        let is_same =
+            |key: &RuleKey, name: &str| now.get(key).is_some_and(|rule| rule.name == name);
+        let (mut gone, mut translations) = (BTreeSet::new(), BTreeSet::new());
+        for (key, rule) in before {
+            if !is_same(&key, &rule.name) {
+                gone.insert(key);
+            }
+            if !matches!(key, RuleKey::Firewall(_)) && now.get(&key) != Some(&rule) {
+                translations.insert(key);
+            }
+        }
+        if !gone.is_empty() {
+            // What the caches know of them first.
+            self.collect();
+            self.tables.forget_rules(&gone);
+        }
+        translations
     }
 }
