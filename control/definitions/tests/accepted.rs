@@ -248,11 +248,24 @@ spec:
   - expectNothing: {{at: ext/leaf1}}
   - handshake: {{from: pod/bank/web, to: 'ext/leaf1:443'}}
   - advance: 1h30m
+  - apply:
+      manifests:
+      - {{apiVersion: v1, kind: Pod, metadata: {{name: late, namespace: bank, annotations: {{a: 'b'}}}}, spec: {{containers: [{{name: c, image: i}}]}}}}
+  - send:
+      from: pod/bank/late
+      icmp: {{to: pod/bank/web, type: port-unreachable, embedded: {{protocol: udp, src: pod/bank/web, dst: pod/bank/late}}}}
+      piece: {{offset: 0, length: 16}}
+  - expect: {{at: pod/bank/web, ip: {{fragment: {{offset: 0, more: true}}}}, udp: {{checksum: 0}}}}
+  - expectTable:
+      sessions: [{{protocol: tcp, initiating: {{src: pod/bank/late, sport: 1}}, state: tcp-first, packets: [1, 0], count: 1}}]
+      ports: [{{port: pod/bank/late, rx: {{packets: 1}}}}]
+  - delete: {{kind: Pod, name: late, namespace: bank}}
 "
     ));
     let test = &d.packet_tests["all"];
     let from_start: Vec<u32> = test.spec.lines.iter().map(|l| l - test.meta.source.line).collect();
-    assert_eq!(from_start, [5, 10, 11, 18, 19, 20, 21, 22, 23, 24]);
+    assert_eq!(from_start, [5, 10, 11, 18, 19, 20, 21, 22, 23, 24, 25, 28, 32, 33, 36]);
+    assert_eq!(test.spec.changes.keys().copied().collect::<Vec<_>>(), [10, 14]);
     let steps = &test.spec.steps;
     let Step::Send(first) = &steps[0] else { panic!() };
     assert_eq!(first.udp.as_ref().unwrap().sport, Some(NumberExpr::Literal(5000)));

@@ -610,6 +610,22 @@ fn packet_tests() {
         ("  - advance: 3 hours", 6, "is not a length of time"),
         ("  - advance: 3", 6, "the number 3 stands where a length of time"),
         ("  - advance: 1m1h", 6, "is not a length of time"),
+        ("  - apply: {}", 6, "nothing to apply"),
+        ("  - delete: {kind: Pod}", 6, "named by kind and name"),
+        ("  - delete: {kind: PacketTest, name: x}", 6, "is no kind that can be deleted"),
+        ("  - expectTable: {}", 6, "no row is stated"),
+        ("  - expectTable: {routes: [{absent: true, count: 1}]}", 6, "either absent or has a count"),
+        ("  - expectTable: {sessions: [{initiating: {src: pod/a/b}}]}", 6, "pod 'a/b' is not defined"),
+        (
+            "  - send: {from: host/h, icmp: {to: 10.0.0.2}, piece: {offset: 4}}",
+            6,
+            "begins at a multiple of 8",
+        ),
+        (
+            "  - send: {from: host/h, ip: {fragment: {offset: 8}}, icmp: {to: 10.0.0.2}}",
+            6,
+            "a fragment is sent by piece",
+        ),
         ("    []", 6, "at least one step"),
     ] {
         let found = errors(&format!("{}\n{host}", own("PacketTest", &format!("  steps:\n{step}"))));

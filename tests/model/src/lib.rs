@@ -30,7 +30,7 @@ pub use network::{Atlas, Block, NatKind, NatRule, Station};
 use counters::Counters;
 use fragments::{First, Fragments};
 use memory::{Memories, Memory};
-use network::Network;
+use network::{Network, Server};
 use packet::{Flow, Framed, Packet, Seen};
 use walk::{End, Scope, Walk};
 
@@ -108,8 +108,8 @@ impl Model {
         })
     }
 
-    /// Puts other definitions in place. What is remembered stays, but for conversations of workloads that are no more: who gets
-    /// their ports and addresses inherits nothing.
+    /// Puts other definitions in place. What is remembered stays, but for conversations of workloads and Services that are no
+    /// more: who gets their ports and addresses inherits nothing.
     ///
     /// # Errors
     /// As [`Model::new`].
@@ -121,6 +121,18 @@ impl Model {
             };
             if !next.workloads.iter().any(stays) {
                 self.memories.forget_workload(old.port, &old.addresses);
+            }
+        }
+        let same = |a: &Server, b: &Server| {
+            (&a.service, a.address, a.protocol, a.port)
+                == (&b.service, b.address, b.protocol, b.port)
+        };
+        for (outside, before, now) in [
+            (false, &self.network.cluster_servers, &next.cluster_servers),
+            (true, &self.network.outer_servers, &next.outer_servers),
+        ] {
+            for old in before.iter().filter(|old| !now.iter().any(|new| same(old, new))) {
+                self.memories.forget_server(outside, (old.address, old.port), old.protocol);
             }
         }
         self.network = next;

@@ -209,6 +209,18 @@ impl Memories {
             let ends = [m.came.src, m.came.dst, m.went.src, m.went.dst];
             own.contains(&m.place) || ends.iter().any(|end| addresses.contains(end))
         };
+        self.forget_all(is_about);
+    }
+
+    /// Forgets all conversations that were balanced for a port of a Service, at the clients or at the Tier-1.
+    pub(crate) fn forget_server(&mut self, outside: bool, server: (IpAddr, u16), protocol: u8) {
+        self.forget_all(|m| {
+            let of = matches!(m.deed, Deed::Balanced { service, .. } if service == server);
+            of && m.came.protocol == protocol && (m.place == Place::Tier1) == outside
+        });
+    }
+
+    fn forget_all(&mut self, is_about: impl Fn(&Memory) -> bool) {
         let gone: Vec<u64> =
             self.list.iter().filter(|m| is_about(m)).map(|m| m.conversation).collect();
         for conversation in gone {

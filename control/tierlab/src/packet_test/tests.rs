@@ -488,3 +488,85 @@ fn one_job_or_four_and_every_order_give_the_same() {
     );
     assert!(run_all([], &bed, 2).is_empty());
 }
+
+#[test]
+fn a_piece_of_a_packet_is_a_fragment() {
+    // 8 octets of UDP and 16 of data.
+    let send = |piece: &str| {
+        format!(
+            "- send: {{from: pod/bank/web, ip: {{id: 7}}, udp: {{to: 'host/dns:53', payload: 0123456789abcdef}}, piece: {{{piece}}}}}\n"
+        )
+    };
+    passes(&format!(
+        "{}- expect: {{at: host/dns, ip: {{id: 7, fragment: {{offset: 0, more: true}}}}, udp: {{dport: 53}}, payload: '01234567'}}
+{}- expect: {{at: host/dns, ip: {{id: 7, fragment: {{offset: 16, more: false}}}}, payload: 89abcdef}}
+",
+        send("length: 16"),
+        send("offset: 16")
+    ));
+    for (piece, words) in [
+        ("offset: 24", "the packet has 24 octets behind its IP header, and no piece of 24 to 24"),
+        ("length: 32", "no piece of 0 to 32"),
+        ("length: 12", "ends at octet 12"),
+    ] {
+        fails(&send(piece), Status::BadInput, &[words]);
+    }
+}
+
+#[test]
+fn an_error_quotes_a_packet() {
+    passes(
+        "- send: {from: pod/bank/web, udp: {to: 'host/dns:53', sport: 5000}}
+- expect: {at: host/dns}
+- send: {from: host/dns, icmp: {to: snat(bank), type: fragmentation-needed, mtu: 1300, embedded: {protocol: udp, src: snat(bank), sport: 5000, dst: host/dns, dport: 53}}}
+- expect: {at: pod/bank/web, icmp: {type: fragmentation-needed, mtu: 1300, embedded: {protocol: udp, src: pod/bank/web, sport: 5000}}}
+",
+    );
+    for (embedded, words) in [
+        ("src: snat(bank)", "state icmp.embedded.dst"),
+        ("src: 'fd00::1', dst: 'fd00::2'", "the error cannot quote a packet from fd00::1"),
+    ] {
+        let step = format!(
+            "- send: {{from: host/dns, icmp: {{to: snat(bank), type: 3, embedded: {{{embedded}}}}}}}\n"
+        );
+        fails(&step, Status::BadInput, &[words]);
+    }
+}
+
+#[test]
+fn tables_are_compared_by_what_is_stated() {
+    let sent = "- send: {from: pod/bank/web, udp: {to: 'host/dns:53', sport: 5000}}\n- expect: {at: host/dns}\n";
+    passes(&format!(
+        "{sent}- expectTable:
+    sessions: [{{protocol: udp, initiating: {{src: pod/bank/web, sport: 5000}}, terminating: {{src: snat(bank)}}, state: udp-first, packets: [1, 0], bytes: [42, 0], count: 1}}]
+    rules: [{{rule: snat-bank, packets: 1, bytes: 42, sessions: 1, lastHit: 0s, count: 1}}, {{rule: '7', packets: 0, count: 1}}]
+    nat: [{{rule: '11', before: {{src: 10.244.0.18}}, after: {{src: 172.16.2.2, dport: 53}}, count: 1}}]
+    drops: [{{absent: true}}]
+    routes: [{{router: t0, prefix: 172.16.2.2/32, source: static, via: 100.64.0.1, count: 1}}]
+"
+    ));
+    for (row, words) in [
+        ("sessions: [{packets: [2, 0]}]", "expected a row: packets 2/0"),
+        ("sessions: [{absent: true}]", "table sessions has 1 such row"),
+        ("sessions: [{protocol: udp, count: 2}]", "expected 2 rows: protocol udp"),
+        ("drops: [{reason: no-session}]", "table drops: empty"),
+        ("ports: [{port: host/dns, rx: {packets: 9}}]", "table ports has no such row"),
+        ("routes: [{via: 100.64.0.9}]", "expected a row: via 100.64.0.9"),
+    ] {
+        fails(&format!("{sent}- expectTable: {{{row}}}\n"), Status::Failed, &[words]);
+    }
+    fails(
+        &format!("{sent}- expectTable: {{drops: [{{stage: nowhere}}]}}\n"),
+        Status::BadInput,
+        &["'nowhere' is no stage"],
+    );
+}
+
+#[test]
+fn a_lab_that_nothing_says_the_origin_of_cannot_be_changed() {
+    fails(
+        "- delete: {kind: Pod, name: web, namespace: bank}\n",
+        Status::BadInput,
+        &["cannot be changed"],
+    );
+}

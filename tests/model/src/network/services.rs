@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use definitions::model::{Protocol, Service, TargetPort, TrafficPolicy};
+use definitions::model::{ObjectName, Protocol, Service, TargetPort, TrafficPolicy};
 use definitions::own::{SnatMode, SupervisorClusterSpec};
 use ipnet::IpNet;
 
@@ -31,6 +31,7 @@ pub(crate) enum Source {
 /// One port of a Service at one of its addresses.
 #[derive(Clone, Debug)]
 pub(crate) struct Server {
+    pub(crate) service: ObjectName,
     pub(crate) address: IpAddr,
     pub(crate) protocol: u8,
     pub(crate) port: u16,
@@ -68,6 +69,7 @@ pub(super) fn add(
     for (key, service) in &network.definitions.services {
         for (at, port) in service.ports.iter().enumerate() {
             let server = |address: IpAddr, local_only: bool| Server {
+                service: key.clone(),
                 address,
                 protocol: protocol_number(port.protocol),
                 port: port.port,
