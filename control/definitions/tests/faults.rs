@@ -614,8 +614,16 @@ fn packet_tests() {
         ("  - delete: {kind: Pod}", 6, "named by kind and name"),
         ("  - delete: {kind: PacketTest, name: x}", 6, "is no kind that can be deleted"),
         ("  - expectTable: {}", 6, "no row is stated"),
-        ("  - expectTable: {routes: [{absent: true, count: 1}]}", 6, "either absent or has a count"),
-        ("  - expectTable: {sessions: [{initiating: {src: pod/a/b}}]}", 6, "pod 'a/b' is not defined"),
+        (
+            "  - expectTable: {routes: [{absent: true, count: 1}]}",
+            6,
+            "either absent or has a count",
+        ),
+        (
+            "  - expectTable: {sessions: [{initiating: {src: pod/a/b}}]}",
+            6,
+            "pod 'a/b' is not defined",
+        ),
         (
             "  - send: {from: host/h, icmp: {to: 10.0.0.2}, piece: {offset: 4}}",
             6,

@@ -42,3 +42,92 @@ pub fn publish(lab: &mut Lab, realized: &Realized) {
     let epoch = lab.network().epoch + 1;
     lab.publish(network(realized, epoch), realized.hosts.clone());
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+    use super::*;
+    use crate::open;
+    use definitions::Input;
+    use hosts::{OperationResult, PingOptions};
+    use realization::Allocations;
+    use std::time::Duration;
+
+    const LAB: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../topologies/first-lab");
+
+    fn opened() -> Opened {
+        open::realize(&[Input::Path(LAB.into())], &Allocations::default()).unwrap()
+    }
+
+    fn changed(current: &Opened, manifests: &str) -> Changed {
+        let apply = Change::apply(&[Input::text("change.yaml", manifests)]).unwrap();
+        change(current, &apply).unwrap()
+    }
+
+    /// A namespace and a pod before all others in every order, and a port more that `back` listens on.
+    const MORE: &str = "apiVersion: v1\nkind: Namespace\nmetadata: {name: aaa}\n---\n\
+        apiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: aaa}\nspec: {containers: [{name: c, image: i}]}\n---\n\
+        apiVersion: v1\nkind: Pod\nmetadata: {name: back, namespace: shop, labels: {app: back}}\n\
+        spec: {containers: [{name: redis, image: redis, ports: [{containerPort: 6379}]}]}\n---\n\
+        apiVersion: v1\nkind: Service\nmetadata: {name: back, namespace: shop}\n\
+        spec: {selector: {app: back}, ports: [{port: 80, targetPort: 81}]}\n";
+
+    #[test]
+    fn a_hosts_work_goes_on_through_a_change() {
+        let before = opened();
+        let mut lab = open::lab(&before.realized);
+        let front = lab.host_named("pod/shop/front").unwrap();
+        let back = before.realized.names.address_of("pod/shop/back").unwrap();
+        let ping = PingOptions { count: 3, ..PingOptions::default() };
+        let id = lab.with_host(front, |h, now, out| h.start_ping(back, ping, now, out)).unwrap();
+        lab.advance(Duration::from_millis(1500));
+        let after = changed(&before, MORE);
+        publish(&mut lab, &after.opened.realized);
+        assert_eq!(lab.network().epoch, 2);
+        let moved = lab.host_named("pod/shop/front").unwrap();
+        assert_ne!(moved, front, "another host stands before it");
+        lab.advance(Duration::from_secs(30));
+        let Some(OperationResult::Ping(report)) = lab.host(moved).unwrap().take_result(id) else {
+            panic!("the ping has not ended")
+        };
+        assert_eq!((report.transmitted, report.received()), (3, 3));
+        // What was there keeps its address and its port.
+        assert_eq!(after.opened.realized.names.address_of("pod/shop/back").unwrap(), back);
+        assert_eq!(
+            after.opened.realized.network.port_named("pod/shop/back"),
+            before.realized.network.port_named("pod/shop/back")
+        );
+        assert!(lab.worker().accounting().balances());
+    }
+
+    #[test]
+    fn what_a_change_did_is_told() {
+        let before = opened();
+        let after = changed(&before, MORE);
+        let told: Vec<String> =
+            after.effects.iter().map(|(object, effect)| format!("{object} {effect}")).collect();
+        assert_eq!(
+            told,
+            [
+                "Namespace aaa created",
+                "Pod aaa/a created",
+                "Pod shop/back configured",
+                "Service shop/back created"
+            ]
+        );
+        assert!(after.notices.is_empty());
+        // A change to a changed lab.
+        let again = changed(&after.opened, MORE);
+        assert!(again.effects.is_empty());
+    }
+
+    #[test]
+    fn a_change_that_does_not_fit_says_so() {
+        let many: String = (0..260)
+            .map(|n| format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: n{n}}}\n---\n"))
+            .collect();
+        let apply = Change::apply(&[Input::text("change.yaml", many)]).unwrap();
+        let faults = change(&opened(), &apply).unwrap_err();
+        assert!(open::lines(&faults).contains("change.yaml:"), "{}", open::lines(&faults));
+    }
+}
