@@ -112,14 +112,8 @@ pub fn realize(definitions: &Definitions, kept: &Allocations) -> Result<Realized
     let mut compiled = Compiled::default();
     if let (Some(cluster), Some(backends)) = (&addressing.cluster, &backends) {
         balancers = balancer::build(definitions, cluster, backends, &mut messages);
-        compiled = policy::compile(
-            definitions,
-            cluster,
-            &balancers.server,
-            kept,
-            &mut next,
-            &mut messages,
-        );
+        compiled =
+            policy::compile(definitions, cluster, &balancers, kept, &mut next, &mut messages);
         let nat = nat::table(cluster, kept, &mut next, &mut messages);
         if let Some(router) = topology.routers.iter_mut().find(|r| r.name == cluster.tier1()) {
             router.nat = nat;

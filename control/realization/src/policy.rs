@@ -22,13 +22,12 @@ use std::rc::Rc;
 
 use definitions::model::{Definitions, NetworkPolicy, ObjectName, PolicyRule};
 use definitions::own::Isolation;
-use engine::network::{
-    Action, AddressSet, Category, Direction, EthernetRule, Rule, VirtualServers,
-};
+use engine::network::{Action, AddressSet, Category, Direction, EthernetRule, Rule};
 
 use crate::addressing::{CONTROL_PLANE, Cluster};
 use crate::allocate::{Pool, Request, assign};
 use crate::allocations::Allocations;
+use crate::balancer::Balancers;
 use crate::fault::{Messages, Subject};
 use crate::pod_sets::{Applied, Places, PodSet, Section, apply};
 use crate::rules::{Author, Compiler, Draft, Written, addresses, pods_text};
@@ -54,7 +53,7 @@ pub(crate) struct Compiled {
 pub(crate) fn compile(
     definitions: &Definitions,
     cluster: &Cluster<'_>,
-    server: &VirtualServers,
+    balancers: &Balancers,
     kept: &Allocations,
     next: &mut Allocations,
     messages: &mut Messages,
@@ -70,7 +69,6 @@ pub(crate) fn compile(
     }
     drafts.append(&mut isolation);
     drafts.extend(namespace_sections(definitions, cluster, &places));
-    unmatched::notice_rewritten(cluster, server, &drafts, messages);
 
     let mut ethernet = security::ethernet_rules(definitions, cluster, &places);
     let names = ethernet.iter().map(|d| &d.rule.name).chain(drafts.iter().map(|d| &d.rule.name));
@@ -92,7 +90,9 @@ pub(crate) fn compile(
     applied_ethernet.retain(|key, _| !excluded(key));
     let mut applied = apply(cluster, &sections);
     applied.retain(|key, _| !excluded(key));
-    unmatched::notice_shadowed(&places, &drafts, &applied, messages);
+    let vnics = unmatched::Vnics { places: &places, drafts: &drafts, applied: &applied };
+    unmatched::notice_rewritten(definitions, cluster, balancers, vnics, messages);
+    unmatched::notice_shadowed(vnics, messages);
     Compiled {
         ethernet: ethernet.into_iter().map(|draft| draft.rule).collect(),
         applied_ethernet,

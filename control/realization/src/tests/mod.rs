@@ -17,6 +17,7 @@ mod security;
 mod security_policy;
 mod services;
 mod snat_pool;
+mod unmatched;
 
 use crate::logical::Row;
 use crate::{Allocations, Realized, realize};

@@ -361,10 +361,6 @@ fn what_is_not_wholly_shadowed_is_not_told() {
             "{{direction: in, action: drop, {all}, ports: [{{}}]}}, {{direction: in, action: allow, {all}, ports: [{{protocol: UDP}}]}}"
         ),
         format!("{{direction: in, action: drop, {all}}}, {{direction: out, action: allow, {all}}}"),
-        // Two rules together cover the third: not found, and nothing false is said.
-        format!(
-            "{{direction: in, action: drop, {all}, ports: [{{}}]}}, {{direction: in, action: drop, {all}, ports: [{{protocol: UDP}}]}}, {{direction: in, action: allow, {all}, ports: [{{}}, {{protocol: UDP}}]}}"
-        ),
         // One written rule of which a named port has a number that is there already.
         format!("{{direction: in, action: allow, {all}, ports: [{{port: 80}}, {{port: http}}]}}"),
         // A rule that is applied to nothing, or names nobody.
