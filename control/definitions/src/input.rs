@@ -120,6 +120,22 @@ pub(crate) fn gather(inputs: &[Input], report: &mut Report) -> BTreeMap<Arc<str>
     texts
 }
 
+/// What the inputs hold, as texts by their names: for handing them to another process.
+///
+/// # Errors
+/// Every input that cannot be read or is not UTF-8, sorted by place.
+pub fn read(inputs: &[Input]) -> Result<Vec<Input>, Vec<Diagnostic>> {
+    let mut report = Report::default();
+    let mut texts = Vec::new();
+    for (name, bytes) in gather(inputs, &mut report) {
+        match String::from_utf8(bytes) {
+            Ok(text) => texts.push(Input::Text { name: name.to_string(), text }),
+            Err(_) => report.push(of_file(&name, "is not UTF-8".to_owned())),
+        }
+    }
+    report.finish().map(|_| texts)
+}
+
 /// One octet more than may be at most, so that [`yaml::parse`] refuses it.
 fn read_bounded(reader: impl Read) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();

@@ -23,7 +23,7 @@ pub mod text;
 mod yaml;
 
 pub use diagnostic::{Diagnostic, Severity};
-pub use input::Input;
+pub use input::{Input, read};
 pub use load::{Loaded, load};
-pub use manifests::{Change, Effect, Manifests, ObjectRef};
+pub use manifests::{Change, Effect, Manifests, ObjectRef, kind_named};
 pub use model::Definitions;

@@ -49,6 +49,55 @@ pub struct ObjectRef {
     pub name: String,
 }
 
+impl ObjectRef {
+    /// As `kubectl` names it, without its namespace: `service/web`, `networkpolicy.networking.k8s.io/web`.
+    #[must_use]
+    pub fn resource(&self) -> String {
+        let kubernetes = kubernetes::EMULATED.iter().copied();
+        let guest = (kubernetes::GUEST_CLUSTER, kubernetes::GUEST_CLUSTER_VERSION);
+        let own = own::KINDS.iter().map(|(kind, _)| (*kind, own::API_VERSION));
+        let mut known = kubernetes.chain([guest]).chain(own);
+        let version = known.find(|(kind, _)| *kind == self.kind).map_or("", |(_, version)| version);
+        let kind = self.kind.to_lowercase();
+        match version.rsplit_once('/') {
+            Some((group, _)) => format!("{kind}.{group}/{}", self.name),
+            None => format!("{kind}/{}", self.name),
+        }
+    }
+}
+
+/// The kind that a word means, as on `kubectl`'s command line: in any case, singular or plural, or the short name.
+/// `None` for what is no kind of a lab that changes.
+#[must_use]
+pub fn kind_named(word: &str) -> Option<&'static str> {
+    const SHORT: [(&str, &str); 9] = [
+        ("ns", "Namespace"),
+        ("po", "Pod"),
+        ("svc", "Service"),
+        ("ep", "Endpoints"),
+        ("deploy", "Deployment"),
+        ("rs", "ReplicaSet"),
+        ("sts", "StatefulSet"),
+        ("ds", "DaemonSet"),
+        ("netpol", "NetworkPolicy"),
+    ];
+    let word = word.to_lowercase();
+    let plural = |kind: &str| match kind.strip_suffix('y') {
+        // Gateways, but policies.
+        Some(stem) if !stem.ends_with('a') => format!("{stem}ies"),
+        _ => format!("{kind}s"),
+    };
+    let short = SHORT.iter().find(|(short, _)| *short == word).map(|(_, kind)| *kind);
+    let kubernetes = kubernetes::EMULATED.iter().map(|(kind, _)| *kind);
+    let own = own::KINDS.iter().map(|(kind, _)| *kind).filter(|kind| *kind != PACKET_TEST);
+    short.or_else(|| {
+        kubernetes.chain([kubernetes::GUEST_CLUSTER]).chain(own).find(|kind| {
+            let kind = kind.to_lowercase();
+            word == kind || word == plural(&kind)
+        })
+    })
+}
+
 /// `Kind name` or `Kind namespace/name`.
 impl fmt::Display for ObjectRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -96,6 +145,15 @@ pub struct Change {
 }
 
 impl Change {
+    /// The objects that are to be there, or no longer to be there, sorted.
+    #[must_use]
+    pub fn objects(&self) -> Vec<ObjectRef> {
+        match &self.verb {
+            Verb::Apply(documents) => documents.keys().map(object).collect(),
+            Verb::Delete(objects) => objects.keys().map(object).collect(),
+        }
+    }
+
     /// Objects that are to be there as they are written here, whether or not they are there already.
     ///
     /// # Errors
@@ -191,6 +249,15 @@ fn diagnostic(place: &Source, object: String, message: String, help: Option<Stri
         object: Some(object),
         message,
         help,
+    }
+}
+
+/// What an identity means.
+fn object((kind, name): &Identity) -> ObjectRef {
+    ObjectRef {
+        kind: (*kind).to_owned(),
+        namespace: Some(name.namespace.clone()).filter(|namespace| !namespace.is_empty()),
+        name: name.name.clone(),
     }
 }
 
@@ -310,11 +377,6 @@ impl Manifests {
     /// What became of each object on the way from these manifests to `after`, sorted; unchanged ones are left out.
     #[must_use]
     pub fn effects(&self, after: &Manifests) -> Vec<(ObjectRef, Effect)> {
-        let object = |(kind, name): &Identity| ObjectRef {
-            kind: (*kind).to_owned(),
-            namespace: Some(name.namespace.clone()).filter(|namespace| !namespace.is_empty()),
-            name: name.name.clone(),
-        };
         let mut effects = Vec::new();
         for (identity, document) in &self.documents {
             match after.documents.get(identity) {

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use definitions::model::{ObjectName, Source};
-use definitions::{Change, Effect, Input, Loaded, ObjectRef, load};
+use definitions::{Change, Effect, Input, Loaded, ObjectRef, kind_named, load};
 
 const LAB: &str = "\
 apiVersion: v1
@@ -177,4 +177,35 @@ fn a_notice_is_told_once() {
         text(&after.notices),
         "new.yaml:5: ConfigMap a: skipped: v1 ConfigMap is not emulated"
     );
+}
+
+#[test]
+fn kinds_are_named_as_on_kubectls_command_line() {
+    for (word, kind) in [
+        ("pod", Some("Pod")),
+        ("PODS", Some("Pod")),
+        ("po", Some("Pod")),
+        ("svc", Some("Service")),
+        ("endpoints", Some("Endpoints")),
+        ("netpol", Some("NetworkPolicy")),
+        ("networkpolicies", Some("NetworkPolicy")),
+        ("SecurityPolicy", Some("SecurityPolicy")),
+        ("tier0gateways", Some("Tier0Gateway")),
+        ("TanzuKubernetesCluster", Some("TanzuKubernetesCluster")),
+        // No part of a lab that changes.
+        ("packettest", None),
+        ("configmap", None),
+        ("", None),
+    ] {
+        assert_eq!(kind_named(word), kind, "{word}");
+    }
+    let resource = |kind: &str| {
+        ObjectRef { kind: kind.to_owned(), namespace: Some("a".to_owned()), name: "x".to_owned() }
+            .resource()
+    };
+    assert_eq!(resource("Pod"), "pod/x");
+    assert_eq!(resource("Deployment"), "deployment.apps/x");
+    assert_eq!(resource("NetworkPolicy"), "networkpolicy.networking.k8s.io/x");
+    assert_eq!(resource("SecurityPolicy"), "securitypolicy.nsx.vmware.com/x");
+    assert_eq!(resource("Attachment"), "attachment.lab.tierlab.dev/x");
 }

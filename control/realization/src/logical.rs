@@ -35,6 +35,32 @@ pub trait Row: Serialize {
     }
 }
 
+/// What a rule or virtual server has counted since the lab began; nothing, as long as it has not run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HitCounts {
+    /// Packets let through, translated or dropped.
+    pub packets: u64,
+    /// Their octets.
+    pub bytes: u64,
+    /// Sessions begun.
+    pub sessions: u64,
+    /// Seconds from the start of the lab to the last packet.
+    pub last_hit: Option<f64>,
+}
+
+impl HitCounts {
+    /// The cells of the columns HITS, BYTES, SESSIONS and LAST-HIT.
+    fn cells(&self) -> [String; 4] {
+        [
+            self.packets.to_string(),
+            self.bytes.to_string(),
+            self.sessions.to_string(),
+            self.last_hit.map_or_else(|| "-".to_owned(), |seconds| format!("{seconds}s")),
+        ]
+    }
+}
+
 /// All tables.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -328,7 +354,7 @@ impl Row for ServiceRow {
 }
 
 /// A virtual server.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct VirtualServerRow {
     /// `distributed` or `server`.
@@ -351,6 +377,9 @@ pub struct VirtualServerRow {
     pub snat: String,
     /// Affinity to the client, seconds.
     pub affinity_seconds: Option<u64>,
+    /// What it has counted.
+    #[serde(flatten)]
+    pub hits: HitCounts,
 }
 
 impl Row for VirtualServerRow {
@@ -365,9 +394,13 @@ impl Row for VirtualServerRow {
         wide("SNAT"),
         wide("AFFINITY"),
         wide("ORIGIN"),
+        col("HITS"),
+        wide("BYTES"),
+        wide("SESSIONS"),
+        wide("LAST-HIT"),
     ];
     fn cells(&self) -> Vec<String> {
-        vec![
+        [
             self.balancer.to_owned(),
             self.namespace.clone(),
             self.service.clone(),
@@ -379,6 +412,9 @@ impl Row for VirtualServerRow {
             self.affinity_seconds.map_or_else(|| "-".to_owned(), |s| format!("{s}s")),
             self.origin.clone(),
         ]
+        .into_iter()
+        .chain(self.hits.cells())
+        .collect()
     }
     fn namespace(&self) -> Option<&str> {
         Some(&self.namespace)
@@ -386,7 +422,7 @@ impl Row for VirtualServerRow {
 }
 
 /// A NAT rule.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NatRow {
     /// Gateway.
@@ -407,6 +443,9 @@ pub struct NatRow {
     pub name: String,
     /// The namespace whose flows alone it is for.
     pub namespace: Option<String>,
+    /// What it has counted.
+    #[serde(flatten)]
+    pub hits: HitCounts,
 }
 
 impl Row for NatRow {
@@ -419,9 +458,13 @@ impl Row for NatRow {
         col("TRANSLATION"),
         wide("ROUTER"),
         wide("NAME"),
+        col("HITS"),
+        wide("BYTES"),
+        wide("SESSIONS"),
+        wide("LAST-HIT"),
     ];
     fn cells(&self) -> Vec<String> {
-        vec![
+        [
             self.id.to_string(),
             self.priority.to_string(),
             self.action.to_owned(),
@@ -431,6 +474,9 @@ impl Row for NatRow {
             self.router.clone(),
             self.name.clone(),
         ]
+        .into_iter()
+        .chain(self.hits.cells())
+        .collect()
     }
     fn namespace(&self) -> Option<&str> {
         self.namespace.as_deref()
@@ -438,7 +484,7 @@ impl Row for NatRow {
 }
 
 /// A firewall rule.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FirewallRow {
     /// Number.
@@ -465,11 +511,15 @@ pub struct FirewallRow {
     pub origin: String,
     /// Name.
     pub name: String,
+    /// What it has counted.
+    #[serde(flatten)]
+    pub hits: HitCounts,
 }
 
 impl Row for FirewallRow {
     const COLUMNS: &'static [Column] = &[
         col("ID"),
+        col("CATEGORY"),
         col("DIRECTION"),
         col("SOURCE"),
         col("DESTINATION"),
@@ -477,13 +527,17 @@ impl Row for FirewallRow {
         col("APPLIED-TO"),
         col("ACTION"),
         col("ORIGIN"),
-        wide("CATEGORY"),
         wide("SECTION"),
         wide("NAME"),
+        col("HITS"),
+        wide("BYTES"),
+        wide("SESSIONS"),
+        wide("LAST-HIT"),
     ];
     fn cells(&self) -> Vec<String> {
         [
             &self.id.to_string(),
+            &self.category,
             &self.direction,
             &self.source,
             &self.destination,
@@ -491,12 +545,12 @@ impl Row for FirewallRow {
             &self.applied_to,
             &self.action,
             &self.origin,
-            &self.category,
             &self.section,
             &self.name,
         ]
         .into_iter()
         .cloned()
+        .chain(self.hits.cells())
         .collect()
     }
     fn namespace(&self) -> Option<&str> {

@@ -14,7 +14,8 @@ use crate::Status;
 use crate::addressing::{Addressing, Block, CONTROL_PLANE, Cluster, SYSTEM, is_system, prefix4};
 use crate::balancer::Balancers;
 use crate::logical::{
-    FirewallRow, HostRow, Logical, NamespaceRow, NatRow, PodRow, PortRow, RouteRow, SegmentRow,
+    FirewallRow, HitCounts, HostRow, Logical, NamespaceRow, NatRow, PodRow, PortRow, RouteRow,
+    SegmentRow,
     ServiceRow, VirtualServerRow,
 };
 use crate::nat;
@@ -276,6 +277,7 @@ impl Tables<'_> {
                     PoolSnat::Pool(pool) => format!("pool of {}", pool.len()),
                 },
                 affinity_seconds: server.affinity.map(|d| d.as_secs()),
+                hits: HitCounts::default(),
             }
         };
         let distributed =
@@ -308,6 +310,7 @@ impl Tables<'_> {
                 },
                 name: rule.name.clone(),
                 namespace: nat::namespace_of(rule).map(str::to_owned),
+                hits: HitCounts::default(),
             }));
         }
         rows
@@ -349,6 +352,7 @@ impl Tables<'_> {
             action: rule.action.to_string(),
             origin: rule.origin.clone(),
             name: rule.name.clone(),
+            hits: HitCounts::default(),
         });
         let rules = self.network.firewall.rules.iter();
         let layer3 = rules.map(|rule| {
@@ -369,6 +373,7 @@ impl Tables<'_> {
                 action: rule.action.to_string(),
                 origin: rule.origin.clone(),
                 name: rule.name.clone(),
+                hits: HitCounts::default(),
             }
         });
         ethernet.chain(layer3).collect()

@@ -3,6 +3,7 @@
 use crate::output::Format;
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -70,6 +71,14 @@ pub enum Command {
     Test(Test),
     /// Run a lab on the wall clock, attached to TAPs and network namespaces
     Up(Up),
+    /// List the running labs
+    Labs(Labs),
+    /// Change a running lab: have these objects as they are written
+    Apply(Apply),
+    /// Change a running lab: have these objects no more
+    Delete(Delete),
+    /// End a running lab
+    Down(Down),
     /// Print tables of a lab
     Get(Get),
     /// Ping between endpoints of a lab
@@ -93,6 +102,82 @@ pub struct Lab {
     /// Directory with the allocations of a lab that has run before
     #[arg(long, value_name = "DIR", default_value = ".tierlab")]
     pub state: PathBuf,
+}
+
+/// A lab that is built for the command, or one that is running.
+#[derive(Clone, Debug, Args)]
+pub struct AnyLab {
+    /// Files and directories with definitions; `-` is standard input
+    #[arg(short, long = "file", value_name = "PATH", num_args = 1, conflicts_with = "running")]
+    pub file: Vec<PathBuf>,
+    /// Directory with the allocations of a lab that has run before
+    #[arg(long, value_name = "DIR", default_value = ".tierlab")]
+    pub state: PathBuf,
+    /// A running lab; without this and -f, the only one that is running
+    #[arg(long = "lab", value_name = "NAME")]
+    pub running: Option<String>,
+}
+
+impl AnyLab {
+    /// The lab that is to be built; `None` if a running one is meant.
+    pub fn built(&self) -> Option<Lab> {
+        let Self { file, state, .. } = self;
+        (!file.is_empty()).then(|| Lab { file: file.clone(), state: state.clone() })
+    }
+}
+
+/// A running lab.
+#[derive(Clone, Debug, Args)]
+pub struct RunningLab {
+    /// The lab; without, the only one that is running
+    #[arg(long = "lab", value_name = "NAME")]
+    pub name: Option<String>,
+}
+
+/// `labs`.
+#[derive(Debug, Args)]
+pub struct Labs {
+    /// Output format
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Format,
+}
+
+/// `apply`.
+#[derive(Debug, Args)]
+pub struct Apply {
+    /// Files and directories with what is to be there; `-` is standard input
+    #[arg(short, long = "file", value_name = "PATH", num_args = 1, required = true)]
+    pub file: Vec<PathBuf>,
+    /// The lab.
+    #[command(flatten)]
+    pub lab: RunningLab,
+}
+
+/// `delete`.
+#[derive(Debug, Args)]
+pub struct Delete {
+    /// Kind of the object: as in a manifest, or in kubectl's words, like netpol
+    #[arg(requires = "name", required_unless_present = "file", conflicts_with = "file")]
+    pub kind: Option<String>,
+    /// Its name
+    pub name: Option<String>,
+    /// Its namespace
+    #[arg(short, long, value_name = "NS")]
+    pub namespace: Option<String>,
+    /// Files and directories with the objects that are to go; `-` is standard input
+    #[arg(short, long = "file", value_name = "PATH", num_args = 1)]
+    pub file: Vec<PathBuf>,
+    /// The lab.
+    #[command(flatten)]
+    pub lab: RunningLab,
+}
+
+/// `down`.
+#[derive(Debug, Args)]
+pub struct Down {
+    /// The lab.
+    #[command(flatten)]
+    pub lab: RunningLab,
 }
 
 /// `demo`.
@@ -161,10 +246,14 @@ pub struct Up {
     /// End after this many seconds; without, on SIGINT or SIGTERM
     #[arg(long, value_name = "SECONDS")]
     pub duration: Option<u64>,
+    /// Name of the running lab, for other commands; the SupervisorCluster's by default
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
 }
 
 /// The tables of `get`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Kind {
     /// Namespaces, their networks, egress addresses and what NCP would say of these
     Namespaces,
@@ -188,6 +277,8 @@ pub enum Kind {
     Sessions,
     /// Ports and their traffic
     Ports,
+    /// Neighbours of the gateways
+    Neighbors,
     /// Dropped frames by cause
     Drops,
 }
@@ -200,7 +291,7 @@ pub struct Get {
     pub kind: Kind,
     /// The lab.
     #[command(flatten)]
-    pub lab: Lab,
+    pub lab: AnyLab,
     /// Only objects of this namespace
     #[arg(short, long, value_name = "NS")]
     pub namespace: Option<String>,
@@ -266,7 +357,8 @@ pub struct Curl {
 }
 
 /// Protocols of `trace` and `matrix`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Proto {
     /// TCP
     #[default]
@@ -286,7 +378,7 @@ pub struct Trace {
     pub to: String,
     /// The lab.
     #[command(flatten)]
-    pub lab: Lab,
+    pub lab: AnyLab,
     /// Protocol; ICMP echo where no port is given
     #[arg(long, value_enum)]
     pub proto: Option<Proto>,

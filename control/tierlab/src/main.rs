@@ -9,6 +9,7 @@ mod change;
 mod commands;
 mod exit;
 mod live;
+mod observed;
 mod open;
 mod output;
 mod packet_test;

@@ -114,22 +114,27 @@ pub struct Origin {
 
 /// Who `from` is: `pod/NS/NAME`, `host/NAME[:IF]` or `vm/NAME[:ethN]`, or an address of one of them.
 pub fn origin(realized: &Realized, lab: &Lab, from: &str) -> Result<Origin, Error> {
+    let (port, bound) = sender(realized, from)?;
+    let (host, interface) = lab
+        .host_at(port)
+        .ok_or_else(|| Error::input(format!("'{from}' has no emulated host to send from")))?;
+    Ok(Origin { host, interface: bound.then_some(interface), port })
+}
+
+/// The port of `from`, as in [`origin`], and whether an interface was named.
+pub fn sender(realized: &Realized, from: &str) -> Result<(PortId, bool), Error> {
     let target = realized.names.target(from).map_err(|e| Error::input(e.to_string()))?;
-    let (place, bound) = match target {
-        Target::Port(_, place) => (place, from.contains(':')),
+    match target {
+        Target::Port(_, place) => Ok((place.port, from.contains(':'))),
         Target::Address(address) => {
             let place = place_of(realized, address).ok_or_else(|| {
                 Error::input(format!(
                     "'{from}' belongs to no pod, VM or host of this lab, so nothing can be sent from it"
                 ))
             })?;
-            (place, false)
+            Ok((place.port, false))
         }
-    };
-    let (host, interface) = lab
-        .host_at(place.port)
-        .ok_or_else(|| Error::input(format!("'{from}' has no emulated host to send from")))?;
-    Ok(Origin { host, interface: bound.then_some(interface), port: place.port })
+    }
 }
 
 fn place_of(realized: &Realized, address: Addr) -> Option<Place> {
@@ -148,10 +153,13 @@ pub fn address(realized: &Realized, to: &str) -> Result<Addr, Error> {
 
 /// As [`address`], but to an external host a Service is its VIP if it has one: its ClusterIP exists only inside.
 pub fn address_seen_by(realized: &Realized, from: &Origin, to: &str) -> Result<Addr, Error> {
-    let outside = realized
-        .names
-        .ports()
-        .any(|(name, place)| place.port == from.port && name.starts_with("host/"));
+    address_seen_from(realized, from.port, to)
+}
+
+/// As [`address_seen_by`], of what is plugged in at `port`.
+pub fn address_seen_from(realized: &Realized, port: PortId, to: &str) -> Result<Addr, Error> {
+    let outside =
+        realized.names.ports().any(|(name, place)| place.port == port && name.starts_with("host/"));
     match to.strip_prefix("svc/").and_then(|service| service.split_once('/')) {
         Some((namespace, name)) => realized
             .names

@@ -7,11 +7,13 @@ use crate::exit::Error;
 use clap::ValueEnum;
 use comfy_table::{ContentArrangement, Table as Pretty, presets};
 use realization::logical::{Column, Row};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::io::{IsTerminal, Write};
 
 /// How a table is printed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Format {
     /// Aligned columns
     #[default]
@@ -124,20 +126,20 @@ pub fn print(text: &str) -> Result<(), Error> {
     }
 }
 
-/// `text` in bold, on a terminal that wants it.
-pub fn bold(text: &str) -> String {
-    if std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
-        format!("\u{1b}[1m{text}\u{1b}[0m")
-    } else {
-        text.to_owned()
-    }
+/// Whether standard output is a terminal that wants bold text.
+pub fn wants_bold() -> bool {
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+}
+
+/// `text` in bold, if `wanted`.
+pub fn bold(text: &str, wanted: bool) -> String {
+    if wanted { format!("\u{1b}[1m{text}\u{1b}[0m") } else { text.to_owned() }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
-    use serde::Serialize;
     use serde_json::json;
 
     #[derive(Serialize)]

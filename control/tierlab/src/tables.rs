@@ -1,11 +1,18 @@
 //! Tables of what a lab has done: sessions, traffic, drops.
 
-use engine::network::{Network, PortId};
-use engine::{DropKey, Node, RecordKind, RuleKey};
+use crate::observed::Hits;
+use engine::network::{Network, PortId, RouterId};
+use engine::{
+    DropKey, Hit, NeighborEntry, Node, PortTraffic, RecordKind, RuleKey, Session, Traffic,
+};
 use hosts::Lab;
+use packet::Time;
 use realization::Realized;
-use realization::logical::{Column, PortRow, Row};
+use realization::logical::{
+    Column, FirewallRow, HitCounts, NatRow, PortRow, Row, VirtualServerRow,
+};
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 const fn col(name: &'static str) -> Column {
     Column { name, wide: false }
@@ -67,12 +74,10 @@ impl Row for SessionRow {
     }
 }
 
-/// All sessions, oldest first.
-pub fn sessions(lab: &mut Lab) -> Vec<SessionRow> {
-    let network = lab.network().clone();
-    lab.worker()
-        .sessions()
-        .into_iter()
+/// Sessions of a network, in their order.
+pub fn sessions(network: &Network, sessions: &[Session]) -> Vec<SessionRow> {
+    sessions
+        .iter()
         .map(|s| SessionRow {
             id: s.id.serial,
             initiating: s.initiating.to_string(),
@@ -80,11 +85,16 @@ pub fn sessions(lab: &mut Lab) -> Vec<SessionRow> {
             state: s.progress.timer_state().to_string(),
             packets: s.traffic.map(|t| t.packets),
             bytes: s.traffic.map(|t| t.bytes),
-            created: s.created.0 as f64 / 1e9,
-            last_seen: s.last_seen.0 as f64 / 1e9,
-            stages: s.records.iter().map(|r| stage(&network, r)).collect(),
+            created: seconds(s.created),
+            last_seen: seconds(s.last_seen),
+            stages: s.records.iter().map(|r| stage(network, r)).collect(),
         })
         .collect()
+}
+
+/// Seconds from the start of the lab.
+fn seconds(at: Time) -> f64 {
+    at.0 as f64 / 1e9
 }
 
 fn stage(network: &Network, record: &engine::StageRecord) -> String {
@@ -154,11 +164,15 @@ impl Row for DropRow {
     }
 }
 
-/// All drops by cause.
+/// All drops of a lab by cause.
 pub fn drops(lab: &mut Lab) -> Vec<DropRow> {
     let network = lab.network().clone();
-    lab.worker()
-        .drops()
+    drops_of(&network, lab.worker().drops())
+}
+
+/// Drops by cause, as rows.
+pub fn drops_of(network: &Network, drops: &BTreeMap<DropKey, Traffic>) -> Vec<DropRow> {
+    drops
         .iter()
         .map(|(key, traffic)| {
             let DropKey { stage, reason, object, rule, detail } = key;
@@ -166,7 +180,7 @@ pub fn drops(lab: &mut Lab) -> Vec<DropRow> {
                 stage: stage.name(),
                 reason: reason.name(),
                 object: object.clone(),
-                rule: rule.map(|r| rule_name(&network, r)),
+                rule: rule.map(|r| rule_name(network, r)),
                 detail: detail.clone(),
                 packets: traffic.packets,
                 bytes: traffic.bytes,
@@ -196,6 +210,126 @@ pub fn rule_name(network: &Network, key: RuleKey) -> String {
                 .map_or_else(|| format!("{address}:{port}"), |(_, s)| s.name.clone())
         }
     }
+}
+
+/// A neighbour of a gateway.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NeighborRow {
+    /// The gateway.
+    pub router: String,
+    /// Its interface.
+    pub interface: String,
+    /// The neighbour's address.
+    pub address: String,
+    /// Its MAC; `null` while it is asked for.
+    pub mac: Option<String>,
+    /// `reachable`, or `incomplete` while it is asked for.
+    pub state: &'static str,
+    /// Seconds from the start of the lab until it is asked again.
+    pub until: f64,
+    /// Packets that wait for it.
+    pub waiting: usize,
+}
+
+impl Row for NeighborRow {
+    const COLUMNS: &'static [Column] = &[
+        col("ROUTER"),
+        col("INTERFACE"),
+        col("ADDRESS"),
+        col("MAC"),
+        col("STATE"),
+        wide("UNTIL"),
+        wide("WAITING"),
+    ];
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.router.clone(),
+            self.interface.clone(),
+            self.address.clone(),
+            self.mac.clone().unwrap_or_else(|| "-".to_owned()),
+            self.state.to_owned(),
+            format!("{}s", self.until),
+            self.waiting.to_string(),
+        ]
+    }
+}
+
+/// The neighbours of all gateways, as rows.
+pub fn neighbors(network: &Network, neighbors: &[NeighborEntry]) -> Vec<NeighborRow> {
+    let named = |entry: &NeighborEntry| {
+        let router = network.router(entry.router)?;
+        Some((router.name.clone(), router.interface(entry.interface)?.name.clone()))
+    };
+    let row = |entry: &NeighborEntry| {
+        let (router, interface) = named(entry)?;
+        Some(NeighborRow {
+            router,
+            interface,
+            address: entry.address.to_string(),
+            mac: entry.mac.map(|mac| mac.to_string()),
+            state: if entry.mac.is_some() { "reachable" } else { "incomplete" },
+            until: seconds(entry.due),
+            waiting: entry.waiting,
+        })
+    };
+    neighbors.iter().filter_map(row).collect()
+}
+
+fn hit_counts(hits: &Hits, key: Option<RuleKey>) -> HitCounts {
+    let Some(Hit { traffic, sessions, last }) = key.and_then(|key| hits.get(&key).copied()) else {
+        return HitCounts::default();
+    };
+    HitCounts {
+        packets: traffic.packets,
+        bytes: traffic.bytes,
+        sessions,
+        last_hit: last.map(seconds),
+    }
+}
+
+/// The distributed firewall's rules with what they have counted.
+pub fn firewall_rules(realized: &Realized, hits: &Hits) -> Vec<FirewallRow> {
+    let rows = realized.logical.dfw.iter().cloned();
+    rows.map(|row| {
+        let key = RuleKey::Firewall(row.id);
+        FirewallRow { hits: hit_counts(hits, Some(key)), ..row }
+    })
+    .collect()
+}
+
+/// The NAT rules with what they have counted.
+pub fn nat_rules(realized: &Realized, hits: &Hits) -> Vec<NatRow> {
+    let router = |name: &str| (0..).zip(&realized.network.routers).find(|(_, r)| r.name == name);
+    let rows = realized.logical.nat.iter().cloned();
+    rows.map(|row| {
+        let key = router(&row.router).map(|(at, _)| RuleKey::Nat(RouterId(at), row.id));
+        NatRow { hits: hit_counts(hits, key), ..row }
+    })
+    .collect()
+}
+
+/// The virtual servers of both load balancers with what they have counted.
+pub fn virtual_servers(realized: &Realized, hits: &Hits) -> Vec<VirtualServerRow> {
+    // What a key lacks is the balancer that a row names: the gateways' on one side, every vNIC's on the other.
+    let counted: BTreeMap<(bool, String, u16, String), RuleKey> = hits
+        .keys()
+        .filter_map(|key| match key {
+            RuleKey::Server(router, address, protocol, port) => {
+                let name = engine::protocol_name(*protocol);
+                Some(((router.is_none(), address.to_string(), *port, name), *key))
+            }
+            _ => None,
+        })
+        .collect();
+    let rows = realized.logical.virtual_servers.iter().cloned();
+    rows.map(|row| {
+        let distributed = row.balancer == "distributed";
+        let wanted = (distributed, row.address.clone(), row.port, row.protocol.to_owned());
+        let key = counted.get(&wanted);
+        VirtualServerRow { hits: hit_counts(hits, key.copied()), ..row }
+    })
+    .collect()
 }
 
 /// A port with its traffic.
@@ -244,8 +378,10 @@ impl Row for PortTrafficRow {
 }
 
 /// All ports with their traffic.
-pub fn port_traffic(realized: &Realized, lab: &mut Lab) -> Vec<PortTrafficRow> {
-    let traffic = lab.worker().port_traffic();
+pub fn port_traffic(
+    realized: &Realized,
+    traffic: &BTreeMap<PortId, PortTraffic>,
+) -> Vec<PortTrafficRow> {
     realized
         .logical
         .ports

@@ -28,7 +28,7 @@ pub use session::{
     StageRecord, TcpState, TimerClass, TimerOverrides, TimerProfile, TimerSettings, TimerState,
     Traffic,
 };
-pub use tables::{Accounting, BalancerScope, DropKey, Hit, PortTraffic, ServerKey};
+pub use tables::{Accounting, BalancerScope, DropKey, Hit, NeighborEntry, PortTraffic, ServerKey};
 pub use trace::{Observer, Recorder, Step};
 pub use tuple::{Node, Tuple, protocol_name};
 pub use worker::{Received, Recorded, Trace, TraceEnd, Worker, WorkerConfig};

@@ -81,7 +81,35 @@ pub enum Neighbor {
     },
 }
 
+/// What is known of a neighbour, for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NeighborEntry {
+    /// The router.
+    pub router: RouterId,
+    /// Its interface.
+    pub interface: InterfaceId,
+    /// The neighbour's address.
+    pub address: Addr,
+    /// Its MAC, if it answered.
+    pub mac: Option<Mac>,
+    /// When it is asked again, or given up.
+    pub due: Time,
+    /// Packets that wait for its answer.
+    pub waiting: usize,
+}
+
 impl Neighbor {
+    /// This for people.
+    #[must_use]
+    pub fn entry(&self, key: NeighborKey) -> NeighborEntry {
+        let NeighborKey { router, interface, address } = key;
+        let (mac, waiting) = match self {
+            Neighbor::Resolved { mac, .. } => (Some(*mac), 0),
+            Neighbor::Pending { held, .. } => (None, held.len()),
+        };
+        NeighborEntry { router, interface, address, mac, due: self.due(), waiting }
+    }
+
     /// When something is to be done about it.
     #[must_use]
     pub fn due(&self) -> Time {

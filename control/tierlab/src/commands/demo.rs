@@ -6,7 +6,7 @@ use super::trace::{self, trace};
 use crate::args::{self, Proto};
 use crate::exit::{Error, Exit};
 use crate::open::{self, Opened, origin};
-use crate::output::{Format, aligned, bold, print, render};
+use crate::output::{Format, aligned, bold, print, render, wants_bold};
 use definitions::Input;
 use hosts::generator::{self, Ends};
 use hosts::{
@@ -58,7 +58,7 @@ fn realize(files: &[(&str, &str)]) -> Result<Opened, Error> {
 }
 
 fn heading(text: &str) -> Result<(), Error> {
-    print(&format!("\n{}\n", bold(text)))
+    print(&format!("\n{}\n", bold(text, wants_bold())))
 }
 
 /// The first part: what was made of the definitions.
@@ -158,7 +158,7 @@ fn traffic(opened: &Opened, shown: &mut Shown) -> Result<(), Error> {
     let mut traced = open::lab_with_cache(&opened.realized, false);
     let view = trace(&mut traced, &cart, address("pod/banking/ledger")?, Proto::Tcp, 5432, false);
     let denied = view.drops.iter().any(|d| d.stage == "dfw-in" && d.rule.is_some());
-    let text = trace::text(&view);
+    let text = trace::text(&view, wants_bold());
     shown.line(
         view.delivered.is_none() && denied,
         "another namespace's pod is refused, and the trace names the rule",

@@ -1,13 +1,15 @@
 //! What each command does.
 
+mod apply;
 mod curl;
 mod demo;
-mod get;
+pub mod get;
+mod labs;
 mod matrix;
 mod ping;
 mod replay;
 mod test;
-mod trace;
+pub mod trace;
 mod up;
 mod validate;
 
@@ -21,6 +23,10 @@ pub fn run(command: Command) -> Result<Exit, Error> {
         Command::Validate(args) => validate::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Up(args) => up::run(&args),
+        Command::Labs(args) => labs::labs(&args),
+        Command::Apply(args) => apply::apply(&args),
+        Command::Delete(args) => apply::delete(&args),
+        Command::Down(args) => labs::down(&args),
         Command::Get(args) => get::run(&args),
         Command::Ping(args) => ping::run(&args),
         Command::Curl(args) => curl::run(&args),

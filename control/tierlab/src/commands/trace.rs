@@ -1,13 +1,16 @@
 //! `tierlab trace`: every decision on a packet's way.
 //!
 //! The packet is really sent, by its host's own stack, in a lab that caches nothing; what is printed
-//! are the walks that the engine made of it and of what came back, in order.
+//! are the walks that the engine made of it and of what came back, in order. In a running lab it is only followed
+//! ([`crate::live::api::tracing`]).
 
 use super::ping::{ip_reached, is_nd};
 use crate::args::{self, Brief, Proto};
 use crate::exit::{Error, Exit};
+use crate::live::api::client;
+use crate::live::api::protocol::Request;
 use crate::open::{Origin, address_seen_by, lab_with_cache, open, origin};
-use crate::output::{aligned, bold, pretty_json, print};
+use crate::output::{aligned, bold, pretty_json, print, wants_bold};
 use crate::tables::{DropRow, drops};
 use engine::network::PortId;
 use engine::{Recorded, Stage};
@@ -64,7 +67,8 @@ pub struct TraceView {
 }
 
 pub fn run(args: &args::Trace) -> Result<Exit, Error> {
-    let opened = open(&args.lab)?;
+    let Some(lab) = args.lab.built() else { return run_live(args) };
+    let opened = open(&lab)?;
     let mut lab = lab_with_cache(&opened.realized, false);
     let from = origin(&opened.realized, &lab, &args.from)?;
     let (to, port) = split_port(&args.to)?;
@@ -76,9 +80,26 @@ pub fn run(args: &args::Trace) -> Result<Exit, Error> {
     let view = trace(&mut lab, &from, to, proto, port.unwrap_or(0), args.reply);
     match args.output {
         Brief::Json => print(&pretty_json(&json!(view))?)?,
-        Brief::Text => print(&text(&view))?,
+        Brief::Text => print(&text(&view, wants_bold()))?,
     }
     Ok(Exit::Ok)
+}
+
+/// In a running lab a packet is followed and not sent.
+fn run_live(args: &args::Trace) -> Result<Exit, Error> {
+    if args.reply {
+        return Err(Error::input(
+            "--reply needs a packet that is really sent, which changes a running lab: leave it out, or trace with --file",
+        ));
+    }
+    let request = Request::Trace {
+        from: args.from.clone(),
+        to: args.to.clone(),
+        protocol: args.proto,
+        json: args.output == Brief::Json,
+        bold: wants_bold(),
+    };
+    client::call(&client::find(args.lab.running.as_deref())?, request)
 }
 
 /// Sends a packet and watches every walk until its sender has an answer or patience ends.
@@ -227,8 +248,9 @@ fn is_forwarder(lab: &Lab, port: &str) -> bool {
         .is_some_and(|spec| spec.config.forwarding)
 }
 
-/// The trace as text.
-pub fn text(view: &TraceView) -> String {
+/// The trace as text, in places in bold if that is wanted.
+pub fn text(view: &TraceView, wants_bold: bool) -> String {
+    let bold = |text: &str| bold(text, wants_bold);
     let mut out = String::new();
     for walk in &view.walks {
         out.push_str(&format!("{} {} from {}\n", bold(walk.direction), walk.packet, walk.ingress));
@@ -272,7 +294,7 @@ pub fn text(view: &TraceView) -> String {
 }
 
 /// `TO:PORT`; an IPv6 address with a port is in brackets.
-pub(super) fn split_port(text: &str) -> Result<(&str, Option<u16>), Error> {
+pub fn split_port(text: &str) -> Result<(&str, Option<u16>), Error> {
     if text.parse::<Addr>().is_ok() {
         return Ok((text, None));
     }
@@ -346,7 +368,7 @@ spec: {containers: [{name: c, image: i}]}
         let drop = &view.drops[0];
         let seen = (drop.stage, drop.object.as_str(), drop.reason);
         assert_eq!((view.drops.len(), seen), (1, ("t0-urpf", "tier0/t0", "urpf")));
-        assert!(text(&view).ends_with("reply dropped at t0-urpf of tier0/t0: urpf\n"));
+        assert!(text(&view, false).ends_with("reply dropped at t0-urpf of tier0/t0: urpf\n"));
         // Nobody asked for the reply.
         assert!(traced(false).drops.is_empty());
     }

@@ -2,38 +2,50 @@
 
 use crate::args;
 use crate::exit::{Error, Exit};
+use crate::live::api::control::Control;
+use crate::live::api::registry::{Registration, RegistryError, directories, is_name};
+use crate::live::api::server::Server;
 use crate::live::capture::Replays;
 use crate::live::ending::Ending;
+use crate::live::jobs::queue;
 use crate::live::plan::{Plan, Planned, What};
 use crate::live::port::LivePort;
 use crate::live::run;
 use crate::live::wiring::Wiring;
-use crate::open::{ALLOCATIONS, lab, open};
+use crate::open::{ALLOCATIONS, Opened, lab, open};
 use crate::output::{Format, aligned, render};
 use crate::tables::drops;
 use hosts::Lab;
+use ports::Poller;
 use std::io::Write;
-use std::time::Duration;
+use std::os::unix::net::UnixListener;
+use std::time::{Duration, Instant};
 
 pub fn run(args: &args::Up) -> Result<Exit, Error> {
+    if let Some(name) = args.name.as_deref().filter(|name| !is_name(name)) {
+        return Err(Error::input(format!(
+            "--name '{name}': lower-case letters, digits and dashes between them, at most 63"
+        )));
+    }
     let opened = open(&args.lab)?;
     let plan = Plan::of(&opened)?;
     Wiring::check(&plan)?;
     // From here on a signal ends the lab in order.
     let ending = Ending::listen()?;
+    let mut api = Api::register(args, &opened)?;
+    let allocations = args.lab.state.join(ALLOCATIONS);
     // Before anything is made, so that whatever was seen of a lab is what its next start gives.
-    opened
-        .realized
-        .allocations
-        .save(&args.lab.state.join(ALLOCATIONS))
-        .map_err(|e| Error::environment(e.to_string()))?;
+    let kept = &opened.realized.allocations;
+    kept.save(&allocations).map_err(|e| Error::environment(e.to_string()))?;
     notices(&Wiring::sweep()?);
     let mut lab = lab(&opened.realized);
     let mut wiring = Wiring::default();
-    let ran = attach_and_run(args, &plan, &mut wiring, &mut lab, &ending);
+    let ran = attach_and_run(args, opened, plan, &mut wiring, &mut lab, &mut api, &ending);
     // The TAPs are gone by now, and with them what was in the namespaces.
     let left = wiring.teardown();
     notices(&left);
+    // Only now: who asked for the end by the API waits for it.
+    drop(api);
     ran?;
     if left.is_empty() {
         Ok(Exit::Ok)
@@ -42,11 +54,55 @@ pub fn run(args: &args::Up) -> Result<Exit, Error> {
     }
 }
 
+/// The lab's place among the running ones, and who answers there.
+#[derive(Debug, Default)]
+struct Api {
+    // Dropped first: when the connections end, the name is free.
+    registered: Option<Registration>,
+    listener: Option<UnixListener>,
+    server: Option<Server>,
+}
+
+impl Api {
+    /// Takes the lab's name. Where there is no place for sockets, the lab runs without.
+    fn register(args: &args::Up, opened: &Opened) -> Result<Api, Error> {
+        let cluster = opened.definitions.supervisor().map(|cluster| cluster.meta.name.as_str());
+        let usual = cluster.filter(|name| is_name(name)).unwrap_or("lab");
+        let stated = args.name.as_deref();
+        match Registration::new(&directories(), stated, usual) {
+            Ok((registered, listener)) => {
+                let name = registered.name();
+                if stated.is_none() && name != usual {
+                    notices(&[format!("a lab '{usual}' is running already: this one is '{name}'")]);
+                }
+                let (registered, listener) = (Some(registered), Some(listener));
+                Ok(Api { registered, listener, server: None })
+            }
+            Err(error @ RegistryError::Taken(_)) => Err(Error::input(error.to_string())),
+            Err(error) if stated.is_some() => Err(Error::environment(error.to_string())),
+            Err(error) => {
+                notices(&[format!("other commands cannot reach this lab: {error}")]);
+                Ok(Api::default())
+            }
+        }
+    }
+
+    /// Begins to answer.
+    fn serve(&mut self, control: impl FnOnce(String) -> Control) -> Result<(), Error> {
+        if let (Some(registered), Some(listener)) = (&self.registered, self.listener.take()) {
+            self.server = Some(Server::start(listener, control(registered.name().to_owned()))?);
+        }
+        Ok(())
+    }
+}
+
 fn attach_and_run(
     args: &args::Up,
-    plan: &Plan,
+    opened: Opened,
+    plan: Plan,
     wiring: &mut Wiring,
     lab: &mut Lab,
+    api: &mut Api,
     ending: &Ending,
 ) -> Result<(), Error> {
     let mut ports: Vec<LivePort> = Vec::new();
@@ -63,10 +119,23 @@ fn attach_and_run(
     let mut replays = Replays::open(files)?;
     notices(&plan.notices);
     notices(&wiring.notices);
-    say(&table(plan, &ports));
+    say(&table(&plan, &ports));
+    let poller =
+        Poller::new().map_err(|e| Error::environment(format!("cannot wait for frames: {e}")))?;
+    let (desk, jobs) = queue(poller.waker());
+    api.serve(|name| Control {
+        name,
+        opened,
+        plan,
+        desk,
+        allocations: args.lab.state.join(ALLOCATIONS),
+        start: Instant::now(),
+        changes: 0,
+    })?;
     say("lab is up; ^C ends it\n");
     let duration = args.duration.map(Duration::from_secs);
-    run::run(lab, &mut ports, &mut replays, ending, duration)?;
+    run::run(poller, &jobs, lab, &mut ports, &mut replays, ending, duration)?;
+    drop(jobs);
     let summary = summary(lab, &ports)?;
     let mut incomplete = Vec::new();
     for port in ports {

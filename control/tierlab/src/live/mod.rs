@@ -3,14 +3,17 @@
 //!
 //! What is attached where is decided first ([`plan`]), without touching the system; then made
 //! ([`wiring`]); then one thread carries frames and time to the lab and back ([`run`]). Everything
-//! random or timed is still handed in: the engine does not know that it is live.
+//! random or timed is still handed in: the engine does not know that it is live. Other commands reach the lab by a
+//! socket ([`api`]), whose thread hands the packet thread [`jobs`] to do between two batches.
 //!
 //! What was made goes away again when the lab ends: TAPs and sockets with their descriptors, however
 //! the process ends; namespaces and resolver files by the inventory of `ports`, at the latest at the
 //! next start.
 
+pub mod api;
 pub mod capture;
 pub mod ending;
+pub mod jobs;
 pub mod packet_socket;
 pub mod plan;
 pub mod port;

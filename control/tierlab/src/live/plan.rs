@@ -75,7 +75,7 @@ pub enum What {
 }
 
 /// A network namespace that takes the place of an emulated host's interface.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Machine {
     /// The namespace.
     pub netns: NetnsName,
@@ -92,6 +92,27 @@ pub struct Machine {
     pub settings: Vec<(&'static str, String)>,
     /// Name servers, unless the host has none. With the first interface of the namespace that has.
     pub resolver: Option<Resolver>,
+}
+
+impl Planned {
+    /// What of an attached endpoint is different in another plan, in a word; `None` if nothing is. Files of captures
+    /// do not count.
+    pub fn difference(&self, other: &Planned) -> Option<&'static str> {
+        let machines = match (&self.what, &other.what) {
+            (What::Machine(a), What::Machine(b)) => a != b,
+            (What::Tap { mtu: a, .. }, What::Tap { mtu: b, .. }) => a != b,
+            _ => false,
+        };
+        [
+            (self.name != other.name || self.port != other.port, "port"),
+            (self.mac != other.mac, "MAC"),
+            (self.addresses != other.addresses, "address"),
+            (self.gateways != other.gateways, "gateway"),
+            (machines, "namespace's MTU, routes or name servers"),
+        ]
+        .into_iter()
+        .find_map(|(differs, what)| differs.then_some(what))
+    }
 }
 
 impl Plan {

@@ -1,7 +1,7 @@
 //! The live loop: one thread, frames in batches, the wall clock.
 //!
-//! The thread sleeps in the kernel until a frame comes, a timer of the lab is due, or a signal says
-//! to end. It then takes up to [`BATCH`] frames from each port that has some, lets the lab handle
+//! The thread sleeps in the kernel until a frame comes, a timer of the lab is due, the API has a job, or a signal
+//! says to end. It then takes up to [`BATCH`] frames from each port that has some, lets the lab handle
 //! them at one moment, and hands out what leaves. A port that filled its batch is read again without
 //! asking the kernel first: under load there is one wait for many batches, and no port can keep the
 //! others waiting for longer than one of its own.
@@ -9,6 +9,7 @@
 use crate::exit::Error;
 use crate::live::capture::Replays;
 use crate::live::ending::Ending;
+use crate::live::jobs::Jobs;
 use crate::live::port::LivePort;
 use engine::network::PortId;
 use hosts::Lab;
@@ -41,8 +42,10 @@ impl Clock {
     }
 }
 
-/// Runs the lab until a signal comes or `duration` has passed.
+/// Runs the lab until a signal comes, a job says so, or `duration` has passed. `poller` is woken for jobs.
 pub fn run(
+    mut poller: Poller,
+    jobs: &Jobs,
     lab: &mut Lab,
     ports: &mut [LivePort],
     replays: &mut Replays,
@@ -50,7 +53,6 @@ pub fn run(
     duration: Option<Duration>,
 ) -> Result<(), Error> {
     let failed = |e: io::Error| Error::internal(format!("cannot wait for frames: {e}"));
-    let mut poller = Poller::new().map_err(failed)?;
     poller.register(ending.as_fd(), ENDING).map_err(failed)?;
     let mut by_id: BTreeMap<PortId, usize> = BTreeMap::new();
     for (index, port) in ports.iter().enumerate() {
@@ -66,7 +68,7 @@ pub fn run(
     // Ports that may have more frames than were taken.
     let mut busy: BTreeSet<usize> = BTreeSet::new();
     loop {
-        let sleep = if busy.is_empty() {
+        let sleep = if busy.is_empty() && jobs.is_empty() {
             let due = [lab.next_timeout(), replays.next_due(), end];
             let due = due.into_iter().flatten().min();
             due.map(|at| at.since(clock.now()).max(SHORTEST_SLEEP))
@@ -91,15 +93,21 @@ pub fn run(
             }
         }
         lab.catch_up(now);
-        for delivery in lab.take_outbox() {
-            if let Some(port) = by_id.get(&delivery.port).and_then(|i| ports.get_mut(*i)) {
-                port.send(now, &delivery.frame);
+        let mut hand_out = |lab: &mut Lab| {
+            for delivery in lab.take_outbox() {
+                if let Some(port) = by_id.get(&delivery.port).and_then(|i| ports.get_mut(*i)) {
+                    port.send(now, &delivery.frame);
+                }
+                if spare.len() < SPARE_BUFFERS {
+                    spare.push(delivery.frame.bytes);
+                }
             }
-            if spare.len() < SPARE_BUFFERS {
-                spare.push(delivery.frame.bytes);
-            }
-        }
-        if end.is_some_and(|end| now >= end) {
+        };
+        // Before the jobs: when a change is answered, no frame of the network before is on its way any more.
+        hand_out(lab);
+        let ends = jobs.run(lab);
+        hand_out(lab);
+        if ends || end.is_some_and(|end| now >= end) {
             return Ok(());
         }
     }

@@ -172,6 +172,22 @@ impl Sessions {
         self.lock().flows.count(port, class)
     }
 
+    /// At most `limit` sessions with serial numbers above `after`, oldest first; no others are copied.
+    #[must_use]
+    pub fn list_after(&self, after: u64, limit: usize) -> Vec<Session> {
+        let inner = self.lock();
+        // The smallest serial numbers so far, the largest of them on top.
+        let mut oldest: BinaryHeap<(u64, usize)> = BinaryHeap::new();
+        for (index, session) in inner.slab.iter().filter(|(_, s)| s.id.serial > after) {
+            oldest.push((session.id.serial, index));
+            if oldest.len() > limit {
+                oldest.pop();
+            }
+        }
+        let found = oldest.into_sorted_vec();
+        found.into_iter().filter_map(|(_, index)| inner.slab.get(index).cloned()).collect()
+    }
+
     /// Whether a session of `tenant` fits, and in whose place. Of several tenants the one with most
     /// sessions gives way.
     #[must_use]

@@ -24,7 +24,7 @@ use crate::fragments::Fragments;
 use crate::network::{Network, PortId};
 use crate::plan::{Outcome, Verdict};
 use crate::session::{CommitError, FlowClass, RuleKey, Session, Sessions, TimerSettings, Traffic};
-use crate::tables::{Accounting, DropKey, Held, Hit, PortTraffic, Tables};
+use crate::tables::{Accounting, DropKey, Held, Hit, NeighborEntry, PortTraffic, Tables};
 use crate::trace::{Nobody, Recorder, Step};
 use crate::walk::{View, Walk};
 use packet::{
@@ -368,6 +368,19 @@ impl Worker {
     pub fn sessions(&mut self) -> Vec<Session> {
         self.collect();
         self.sessions.list()
+    }
+
+    /// At most `limit` sessions with serial numbers above `after`, oldest first: the sessions of a large
+    /// table in portions.
+    pub fn sessions_after(&mut self, after: u64, limit: usize) -> Vec<Session> {
+        self.collect();
+        self.sessions.list_after(after, limit)
+    }
+
+    /// What is known of the neighbours of all routers, sorted.
+    #[must_use]
+    pub fn neighbors(&self) -> Vec<NeighborEntry> {
+        self.tables.neighbors.iter().map(|(key, neighbor)| neighbor.entry(*key)).collect()
     }
 
     /// Where all frames have gone.
