@@ -19,6 +19,8 @@ mod inputs;
 mod matrix;
 #[path = "cli/replay.rs"]
 mod replay;
+#[path = "cli/running.rs"]
+mod running;
 #[path = "cli/support.rs"]
 #[allow(dead_code, reason = "shared with the tests of the facts, which use some of it")]
 mod support;

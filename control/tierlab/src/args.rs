@@ -131,7 +131,7 @@ impl AnyLab {
 pub struct RunningLab {
     /// The lab; without, the only one that is running
     #[arg(long = "lab", value_name = "NAME")]
-    pub name: Option<String>,
+    pub running: Option<String>,
 }
 
 /// `labs`.

@@ -1,7 +1,7 @@
 //! What a lab has done so far, taken from it for a table.
 
 use crate::args::Kind;
-use crate::live::jobs::{Desk, Ending};
+use crate::live::jobs::{Desk, LabEnding};
 use engine::network::{Network, PortId};
 use engine::{DropKey, Hit, NeighborEntry, PortTraffic, RuleKey, Session, Traffic};
 use hosts::Lab;
@@ -50,7 +50,7 @@ impl Observed {
     ///
     /// # Errors
     /// The lab is ending.
-    pub fn of_running(desk: &mut Desk, kind: Kind) -> Result<Observed, Ending> {
+    pub fn of_running(desk: &mut Desk, kind: Kind) -> Result<Observed, LabEnding> {
         let mut observed =
             desk.ask(move |running| Observed::without_sessions(running.lab, kind))?;
         if kind != Kind::Sessions {

@@ -402,3 +402,89 @@ pub fn port_traffic(
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::open;
+    use definitions::Input;
+    use hosts::TcpOptions;
+    use packet::Addr;
+    use realization::Allocations;
+    use std::time::Duration;
+
+    const SERVICE: &str = "
+{apiVersion: v1, kind: Service, metadata: {name: db, namespace: shop}, spec: {clusterIP: 10.96.0.50, selector: {app: db}, ports: [{port: 80}]}}
+---
+{apiVersion: v1, kind: Pod, metadata: {name: db, namespace: shop, labels: {app: db}}, spec: {containers: [{name: c, image: i}]}}
+";
+
+    /// IP packets that reached some ports, and their octets.
+    fn arrived(lab: &mut Lab, ports: &[&str]) -> (u64, u64) {
+        let wanted: Vec<PortId> =
+            ports.iter().map(|name| lab.network().port_named(name).unwrap()).collect();
+        let frames = lab.take_watched().into_iter().filter(|d| wanted.contains(&d.port));
+        let sizes = frames
+            .filter(|d| packet::parse(&d.frame.bytes).is_ok_and(|h| h.ip().is_some()))
+            .map(|d| d.frame.bytes.len() as u64);
+        sizes.fold((0, 0), |(packets, bytes), size| (packets + 1, bytes + size))
+    }
+
+    /// Has `front` open five connections and be answered.
+    fn connect(lab: &mut Lab, to: Addr, port: u16) {
+        let front = lab.host_named("pod/shop/front").unwrap();
+        for _ in 0..5 {
+            let options =
+                TcpOptions { send: b"GET / HTTP/1.0\r\n\r\n".to_vec(), ..TcpOptions::default() };
+            lab.with_host(front, |h, now, out| h.start_tcp(to, port, options, now, out));
+        }
+        lab.advance(Duration::from_secs(5));
+    }
+
+    #[test]
+    fn hits_add_up_to_what_the_ports_saw() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../topologies/first-lab");
+        let inputs = [Input::Path(path.into()), Input::text("service.yaml", SERVICE)];
+        let opened = open::realize(&inputs, &Allocations::default()).unwrap();
+        let realized = &opened.realized;
+        let mut lab = open::lab(realized);
+        assert!(
+            nat_rules(realized, &lab.worker().hits())
+                .iter()
+                .all(|r| r.hits == HitCounts::default())
+        );
+        lab.watch(true);
+        // Through SNAT: each packet of both directions arrives at one of the two ports.
+        connect(&mut lab, "192.168.100.1".parse().unwrap(), 80);
+        let (packets, bytes) = arrived(&mut lab, &["pod/shop/front", "host/server:eth0"]);
+        assert!(packets >= 5 * 8, "{packets} packets are no five connections");
+        let rows = nat_rules(realized, &lab.worker().hits());
+        let used: Vec<&NatRow> = rows.iter().filter(|r| r.hits.packets > 0).collect();
+        assert_eq!(
+            used.iter().map(|r| r.name.as_str()).collect::<Vec<_>>(),
+            ["snat-namespace-shop"]
+        );
+        let hits = used[0].hits;
+        assert_eq!((hits.packets, hits.bytes, hits.sessions), (packets, bytes, 5));
+        assert!(hits.last_hit.is_some_and(|at| at <= 5.0), "{hits:?}");
+        // Through the firewall of the pod next to it, by the rule of the namespace's own pods.
+        let before: u64 =
+            firewall_rules(realized, &lab.worker().hits()).iter().map(|r| r.hits.packets).sum();
+        assert_eq!(before, 0, "no rule is applied to what leaves");
+        connect(&mut lab, "10.244.0.18".parse().unwrap(), 6379);
+        let (packets, bytes) = arrived(&mut lab, &["pod/shop/front", "pod/shop/back"]);
+        let rows = firewall_rules(realized, &lab.worker().hits());
+        let used: Vec<&FirewallRow> = rows.iter().filter(|r| r.hits.packets > 0).collect();
+        assert_eq!(used.len(), 1, "{used:?}");
+        assert_eq!(used[0].name, "ns.shop.ingress-namespace");
+        let hits = used[0].hits;
+        assert_eq!((hits.packets, hits.bytes, hits.sessions), (packets, bytes, 5));
+        // Through the distributed load balancer.
+        connect(&mut lab, "10.96.0.50".parse().unwrap(), 80);
+        let (packets, bytes) = arrived(&mut lab, &["pod/shop/front", "pod/shop/db"]);
+        let rows = virtual_servers(realized, &lab.worker().hits());
+        let row = rows.iter().find(|r| r.service == "db").unwrap();
+        assert_eq!((row.hits.packets, row.hits.bytes, row.hits.sessions), (packets, bytes, 5));
+    }
+}

@@ -124,3 +124,40 @@ fn snat_ports_run_out_for_one_destination_only() {
         .build();
     assert_eq!(only(&b.send(POD_B, other), EXT).ip().unwrap().ports().0, 5);
 }
+
+#[test]
+fn a_large_table_is_listed_in_portions() {
+    let mut b = limited(100, 100);
+    for port in 1..=7 {
+        only(&b.send(POD_A, syn("10.244.0.18", mac(1), port)), EXT);
+    }
+    // A slot that is used again does not bring its session to the front.
+    for port in 20..=21 {
+        only(&b.send(POD_A, syn("10.244.0.18", mac(1), port)), EXT);
+    }
+    let all = b.worker.sessions();
+    let (mut portions, mut after) = (Vec::new(), 0);
+    loop {
+        let portion = b.worker.sessions_after(after, 4);
+        assert!(portion.len() <= 4);
+        let Some(last) = portion.last() else { break };
+        after = last.id.serial;
+        portions.extend(portion);
+    }
+    assert_eq!(portions, all);
+    assert!(b.worker.sessions_after(0, 0).is_empty());
+}
+
+#[test]
+fn neighbours_are_listed_while_they_are_asked_and_when_they_have_answered() {
+    let mut b = Bench::new(network());
+    b.send_quietly(POD_A, syn("10.244.0.18", mac(1), 1));
+    b.send_quietly(POD_A, syn("10.244.0.18", mac(1), 2));
+    let asked = b.worker.neighbors();
+    assert_eq!(asked.len(), 1, "{asked:?}");
+    assert_eq!((asked[0].address, asked[0].mac, asked[0].waiting), (ip("192.0.2.10"), None, 2));
+    let mut b = Bench::new(network());
+    b.introduce_ext();
+    let known = b.worker.neighbors();
+    assert_eq!((known.len(), known[0].mac, known[0].waiting), (1, Some(mac(9)), 0), "{known:?}");
+}

@@ -8,12 +8,12 @@ use crate::open::{inputs, lines};
 use std::path::PathBuf;
 
 pub fn apply(args: &args::Apply) -> Result<Exit, Error> {
-    let lab = client::find(args.lab.name.as_deref())?;
+    let lab = client::find(args.lab.running.as_deref())?;
     client::call(&lab, Request::Apply { texts: texts(&args.file)? })
 }
 
 pub fn delete(args: &args::Delete) -> Result<Exit, Error> {
-    let lab = client::find(args.lab.name.as_deref())?;
+    let lab = client::find(args.lab.running.as_deref())?;
     let request = match (&args.kind, &args.name) {
         (Some(kind), Some(name)) => Request::DeleteObject {
             // A word that means no kind is refused by the lab, which has a suggestion.

@@ -65,5 +65,5 @@ pub fn labs(args: &args::Labs) -> Result<Exit, Error> {
 }
 
 pub fn down(args: &args::Down) -> Result<Exit, Error> {
-    client::down(&client::find(args.lab.name.as_deref())?)
+    client::down(&client::find(args.lab.running.as_deref())?)
 }

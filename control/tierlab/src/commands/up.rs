@@ -73,7 +73,7 @@ impl Api {
             Ok((registered, listener)) => {
                 let name = registered.name();
                 if stated.is_none() && name != usual {
-                    notices(&[format!("a lab '{usual}' is running already: this one is '{name}'")]);
+                    say(&format!("a lab '{usual}' is running already: this one is '{name}'\n"));
                 }
                 let (registered, listener) = (Some(registered), Some(listener));
                 Ok(Api { registered, listener, server: None })

@@ -49,7 +49,7 @@ impl Jobs {
 /// There is no answer: the packet thread has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the lab is ending")]
-pub struct Ending;
+pub struct LabEnding;
 
 /// The other end: asks, and waits for the answer.
 #[derive(Debug)]
@@ -75,7 +75,7 @@ impl Desk {
     pub fn ask<T: Send + 'static>(
         &mut self,
         act: impl FnOnce(&mut Running<'_>) -> T + Send + 'static,
-    ) -> Result<T, Ending> {
+    ) -> Result<T, LabEnding> {
         std::thread::sleep(self.rest_until.saturating_duration_since(Instant::now()));
         let (answer, answered) = bounded(1);
         let job: Job = Box::new(move |running| {
@@ -84,9 +84,9 @@ impl Desk {
             // Nobody waits any more: then nobody is told.
             let _ = answer.send((result, start.elapsed()));
         });
-        self.jobs.send(job).map_err(|_| Ending)?;
+        self.jobs.send(job).map_err(|_| LabEnding)?;
         self.waker.wake();
-        let (result, took) = answered.recv().map_err(|_| Ending)?;
+        let (result, took) = answered.recv().map_err(|_| LabEnding)?;
         self.rest_until = Instant::now() + took.min(LONGEST_REST);
         Ok(result)
     }
@@ -119,7 +119,7 @@ mod tests {
         assert_eq!(epoch, 7);
         // The thread has ended.
         drop(jobs);
-        assert_eq!(desk.ask(|_| ()), Err(Ending));
+        assert_eq!(desk.ask(|_| ()), Err(LabEnding));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::tracing;
 use crate::change::{Changed, change};
 use crate::commands::get;
 use crate::exit::Error;
-use crate::live::jobs::{Desk, Ending};
+use crate::live::jobs::{Desk, LabEnding};
 use crate::live::plan::Plan;
 use crate::observed::Observed;
 use crate::open::{Opened, lines, network};
@@ -43,8 +43,8 @@ pub struct Control {
     pub changes: u64,
 }
 
-impl From<Ending> for Error {
-    fn from(ending: Ending) -> Error {
+impl From<LabEnding> for Error {
+    fn from(ending: LabEnding) -> Error {
         Error::environment(ending.to_string())
     }
 }
