@@ -217,6 +217,8 @@ fn a_running_lab_shows_what_it_has_done() {
 #[test]
 fn apply_and_delete_change_it_and_say_what_they_did() {
     let lab = Running::start(&[]);
+    let all_sent = |rows: &[Value]| rows.iter().any(|row| row["packets"] == json!([10, 10]));
+    lab.wait_for("sessions", all_sent);
     let in_lab = ["--lab", "first"];
     let apply = |file: &str| [&["apply", "-f", file][..], &in_lab].concat().join(" ");
     let run = |line: &str| lab.run(&line.split(' ').collect::<Vec<_>>());
@@ -296,7 +298,7 @@ fn what_is_wrong_changes_nothing_and_names_file_and_line() {
         // What is plugged in there would hang in the air.
         (&["delete", "pod", "front", "-n", "shop"], "front"),
         (&["delete", "pod"], "<NAME>"),
-        (&["delete"], "--file"),
+        (&["delete"], "<KIND>"),
         (&["apply"], "--file"),
         (&["trace", "pod/shop/nobody", "pod/shop/back"], "'pod/shop/nobody'"),
         (&["trace", "pod/shop/other", "pod/shop/back", "--reply"], "--reply"),
@@ -373,8 +375,9 @@ fn a_hostile_client_neither_stops_nor_grows_it() {
     assert!(answer(&mut stream).unwrap()["failed"]["message"].as_str().unwrap().contains("b:"));
     // More than may talk at a time, and none of them does: the next is served as soon as they have had their time.
     let idle: Vec<UnixStream> = (0..64).map(|_| lab.connect()).collect();
-    assert_eq!(lab.changes(), 0);
+    assert_eq!(lab.table("pods").len(), 3);
     drop(idle);
+    assert_eq!(lab.changes(), 0);
     // One who goes away leaves nothing half done.
     let call =
         json!({"version": 1, "request": {"apply": {"texts": [{"name": "deny", "text": DENY}]}}});
