@@ -113,14 +113,14 @@ impl<'s, 'a> Rewriting<'s, 'a> {
     fn witness(&self, draft: &Draft) -> Option<String> {
         let pods = draft.pods.iter().take(MAX_TRIED);
         let mut ways = pods.filter_map(|place| match draft.rule.direction {
-            Direction::Out => self.to_a_service(draft, *place),
-            Direction::In | Direction::InOut => self.from_outside(draft, *place),
+            Direction::Out => self.service_witness(draft, *place),
+            Direction::In | Direction::InOut => self.client_witness(draft, *place),
         });
-        ways.next().or_else(|| self.without_balancer(draft))
+        ways.next().or_else(|| self.stray_witness(draft))
     }
 
     /// A packet of the pod to a ClusterIP that the rule names.
-    fn to_a_service(&self, draft: &Draft, place: u32) -> Option<String> {
+    fn service_witness(&self, draft: &Draft, place: u32) -> Option<String> {
         let rule = &draft.rule;
         let list = self.vnics.rules(place, rule.direction)?;
         let (_, _, workload) = self.vnics.places.get(place)?;
@@ -140,7 +140,7 @@ impl<'s, 'a> Rewriting<'s, 'a> {
     }
 
     /// A packet from outside to a virtual server that leads to the pod.
-    fn from_outside(&self, draft: &Draft, place: u32) -> Option<String> {
+    fn client_witness(&self, draft: &Draft, place: u32) -> Option<String> {
         let rule = &draft.rule;
         let list = self.vnics.rules(place, rule.direction)?;
         let (_, _, workload) = self.vnics.places.get(place)?;
@@ -163,7 +163,7 @@ impl<'s, 'a> Rewriting<'s, 'a> {
     }
 
     /// A packet that meets no virtual server with members, and so no firewall.
-    fn without_balancer(&self, draft: &Draft) -> Option<String> {
+    fn stray_witness(&self, draft: &Draft) -> Option<String> {
         let rule = &draft.rule;
         let (place, _) = self.vnics.first(draft)?;
         let own = self.vnics.places.get(place)?.2.v4();

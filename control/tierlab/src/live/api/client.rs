@@ -66,9 +66,10 @@ pub fn call(lab: &Entry, request: Request) -> Result<Exit, Error> {
 /// # Errors
 /// The lab does not end.
 pub fn down(lab: &Entry) -> Result<Exit, Error> {
-    let (answer, mut stream) = exchange(lab, Request::Down {}, PATIENCE)?;
+    let (answer, stream) = exchange(lab, Request::Down {}, PATIENCE)?;
     show(answer)?;
-    match stream.read(&mut [0]) {
+    // Nothing more comes but the end.
+    match stream.take(1).read_to_end(&mut Vec::new()) {
         Ok(_) => print(&format!("lab '{}' is down\n", lab.name)).map(|()| Exit::Ok),
         Err(e) => Err(Error::environment(format!("lab '{}' does not end: {e}", lab.name))),
     }

@@ -296,7 +296,8 @@ mod tests {
         drop(UnixListener::bind(place.join("first.sock")).unwrap());
         fs::write(place.join("first.pid"), "4194305\n").unwrap();
         assert!(names(&place).is_empty());
-        let (first, _listener) = Registration::new(&[place.clone()], Some("first"), "x").unwrap();
+        let (first, _listener) =
+            Registration::new(std::slice::from_ref(&place), Some("first"), "x").unwrap();
         assert_eq!(names(&place), ["first"]);
         drop(first);
     }
@@ -319,8 +320,9 @@ mod tests {
         assert!(refused(&dir.path().join("no/where")).contains("no/where"));
         // One's own is closed.
         fs::set_permissions(&target, Permissions::from_mode(0o777)).unwrap();
-        assert!(running(&[target.clone()]).is_empty());
-        let (_first, _listener) = Registration::new(&[target.clone()], None, "first").unwrap();
+        assert!(running(std::slice::from_ref(&target)).is_empty());
+        let (_first, _listener) =
+            Registration::new(std::slice::from_ref(&target), None, "first").unwrap();
         assert_eq!(mode(&target), 0o700);
     }
 
@@ -332,7 +334,7 @@ mod tests {
         let victim = dir.path().join("victim");
         fs::write(&victim, "precious").unwrap();
         symlink(&victim, place.join("first.pid")).unwrap();
-        assert!(Registration::new(&[place.clone()], Some("first"), "x").is_err());
+        assert!(Registration::new(std::slice::from_ref(&place), Some("first"), "x").is_err());
         assert!(names(&place).is_empty());
         assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
         // A link in the place of the socket is removed, not what it leads to.
