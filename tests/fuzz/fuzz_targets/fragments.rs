@@ -1,0 +1,4 @@
+//! The body `fragments` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| fuzz_bodies::must_hold("fragments", input));

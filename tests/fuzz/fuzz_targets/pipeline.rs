@@ -1,0 +1,4 @@
+//! The body `pipeline` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| fuzz_bodies::must_hold("pipeline", input));
