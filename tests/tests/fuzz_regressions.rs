@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use fuzz_bodies::{BODIES, Body, generator};
 
-/// Frames or inputs that each body takes from the generator: some seconds for all of them.
-const SLICE: u64 = 2_000;
+/// Frames that each body takes from the generator, and inputs where it reads a format: some seconds for all of them.
+const SLICE: (u64, u64) = (20_000, 500);
 
 fn number(name: &str, default: u64) -> u64 {
     match std::env::var(name) {
@@ -43,8 +43,10 @@ fn kept_inputs() {
 
 #[test]
 fn a_slice_of_the_generator() {
-    let (count, first) = (number("TIERLAB_FUZZ_COUNT", SLICE), number("TIERLAB_FUZZ_SEED", 1));
+    let first = number("TIERLAB_FUZZ_SEED", 1);
     for body in &BODIES {
+        let slice = if body.decodes { SLICE.0 } else { SLICE.1 };
+        let count = number("TIERLAB_FUZZ_COUNT", slice);
         let corpus: Vec<Vec<u8>> =
             files("corpus", body).iter().map(|file| std::fs::read(file).unwrap()).collect();
         let (mut done, mut seed) = (0, first);

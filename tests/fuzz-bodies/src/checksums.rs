@@ -1,17 +1,21 @@
 //! An independent view of a frame: etherparse's.
 
-use etherparse::{NetSlice, SlicedPacket, TransportSlice};
+use etherparse::err::Layer;
+use etherparse::{LaxSlicedPacket, NetSlice, SlicedPacket, TransportSlice};
 
 /// Whether etherparse reads the frame and finds each of its checksums right; of a fragment only the IP header's.
 ///
 /// # Errors
 /// What is wrong.
 pub fn right(bytes: &[u8], transport_too: bool) -> Result<(), String> {
-    let packet = SlicedPacket::from_ethernet(bytes).map_err(|e| format!("etherparse: {e}"))?;
+    let packet = match SlicedPacket::from_ethernet(bytes) {
+        Ok(packet) => packet,
+        Err(_) if is_short_icmp(bytes) => return Ok(()),
+        Err(error) => return Err(format!("etherparse: {error}")),
+    };
     let (header, transport) = match &packet.net {
         Some(NetSlice::Ipv4(ip)) => {
-            let header = ip.header().to_header();
-            let (src, dst) = (header.source, header.destination);
+            let (src, dst) = (ip.header().source(), ip.header().destination());
             let ok = match &packet.transport {
                 Some(TransportSlice::Tcp(t)) => {
                     Some(t.checksum()) == t.calc_checksum_ipv4(src, dst).ok()
@@ -26,7 +30,7 @@ pub fn right(bytes: &[u8], transport_too: bool) -> Result<(), String> {
                 }
                 _ => true,
             };
-            (header.header_checksum == header.calc_header_checksum(), ok)
+            (is_header_right(ip.header().slice()), ok)
         }
         Some(NetSlice::Ipv6(ip)) => {
             let (src, dst) = (ip.header().source(), ip.header().destination());
@@ -52,4 +56,24 @@ pub fn right(bytes: &[u8], transport_too: bool) -> Result<(), String> {
         return Err("the transport checksum is wrong".into());
     }
     Ok(())
+}
+
+/// RFC 791, 3.1: the ones' complement sum of all words is all ones. etherparse would leave out the reserved flag.
+fn is_header_right(header: &[u8]) -> bool {
+    let words =
+        header.chunks(2).map(|w| w.iter().fold(0u32, |word, octet| word << 8 | u32::from(*octet)));
+    let sum: u32 = words.sum();
+    (sum & 0xffff) + (sum >> 16) == 0xffff
+}
+
+/// Whether etherparse stops only because an ICMP message is shorter than its type says: that is between the hosts, and no network
+/// that passes it on can tell.
+fn is_short_icmp(bytes: &[u8]) -> bool {
+    LaxSlicedPacket::from_ethernet(bytes).is_ok_and(|packet| {
+        packet.stop_err.is_some_and(|(_, layer)| {
+            let icmp =
+                [Layer::Icmpv4, Layer::Icmpv4Timestamp, Layer::Icmpv4TimestampReply, Layer::Icmpv6];
+            icmp.contains(&layer)
+        })
+    })
 }

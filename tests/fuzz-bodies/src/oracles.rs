@@ -15,6 +15,7 @@ use crate::lab::{CLIENT, HIDDEN, Lab, PARTNER, SEALED, Station, VAULT, VAULT_POR
 /// Most frames that one frame can cause: what waited for its neighbour (8) or its first fragment (45), each in two pieces, a flood,
 /// and requests.
 pub const FAN_OUT: usize = 128;
+const SERVICES: [&str; 1] = ["10.96.0.0/23"];
 /// Begins the last 8 octets of packets that are to be recognized.
 pub const MARKER: u32 = 0xfeed_f00d;
 
@@ -25,6 +26,8 @@ pub struct Memory {
     conversations: HashSet<(Place, Tuple)>,
     /// TTL and sending MAC of marked packets in this batch.
     marked: HashMap<u64, (u8, Mac)>,
+    /// Ports that sent something to a service in this batch: a pod may be its own backend, and can never block itself.
+    to_service: HashSet<PortId>,
     /// Somebody outside sends with the Tier-0's MAC: what leaves on his network may be his own.
     impostor: bool,
     /// A frame of this batch was broken, or waits: what leaves may be broken too.
@@ -44,12 +47,16 @@ impl Memory {
     /// Takes note of a batch that is about to go in.
     pub fn sent(&mut self, lab: &Lab, batch: &[(PortId, Frame)]) {
         self.marked.clear();
+        self.to_service.clear();
         self.impostor = false;
         for (port, frame) in batch {
             let Ok(headers) = parse(&frame.bytes) else { continue };
             self.impostor |= headers.src_mac == lab.uplink || headers.src_mac == lab.gateway;
             self.tainted |= !packet::verify_transport(&frame.bytes, &headers);
             let Some(ip) = headers.ip() else { continue };
+            if within(&SERVICES, ip.dst) {
+                self.to_service.insert(*port);
+            }
             if ip.embedded().is_none() {
                 self.conversations.insert((place(lab, *port), Tuple::of(ip)));
             }
@@ -98,7 +105,9 @@ impl Memory {
         let outside = station.and_then(|i| lab.stations.get(i)).is_some_and(|s| s.outside);
         match station {
             Some(VAULT) => to_vault(lab, &headers)?,
-            Some(WEB) if configuration == SEALED => to_sealed(lab, &headers)?,
+            Some(WEB) if configuration == SEALED => {
+                to_sealed(lab, &headers, self.to_service.contains(&port))?;
+            }
             _ => {}
         }
         let Some(ip) = headers.ip() else { return Ok(()) };
@@ -194,13 +203,16 @@ fn to_vault(lab: &Lab, headers: &Headers) -> Result<(), String> {
     }
 }
 
-/// R22 (b), at a pod that is sealed: errors and resets about what it sent, made before the firewall, and nothing else.
-fn to_sealed(lab: &Lab, headers: &Headers) -> Result<(), String> {
+/// R22 (b), at a pod that is sealed: errors and resets about what it sent, made before the firewall; what it sends to itself by a
+/// service of its own (`to_service`), whose address is then the source; and nothing else.
+fn to_sealed(lab: &Lab, headers: &Headers, to_service: bool) -> Result<(), String> {
     let Some(web) = lab.stations.get(WEB) else { return Err("the lab has no web".into()) };
-    match judged(headers)? {
-        Some(ip) if !is_answer(ip, web) => Err("it reached a pod that is sealed".into()),
-        _ => Ok(()),
+    let Some(ip) = judged(headers)? else { return Ok(()) };
+    let hairpin = to_service && within(&SERVICES, ip.src);
+    if hairpin || is_answer(ip, web) {
+        return Ok(());
     }
+    Err("it reached a pod that is sealed".into())
 }
 
 /// The packet, if a firewall judges it: not address resolution.
@@ -227,7 +239,7 @@ fn judged(headers: &Headers) -> Result<Option<&Ip>, String> {
 fn is_answer(ip: &Ip, pod: &Station) -> bool {
     let own: [Addr; 2] = [pod.v4, pod.v6];
     let quotes_it = ip.embedded().is_some_and(|quote| own.contains(&quote.src));
-    let resets_it = ip.tcp().is_some_and(|t| t.flags & tcp_flags::RST != 0)
-        && within(&["10.96.0.0/23"], ip.src);
+    let resets_it =
+        ip.tcp().is_some_and(|t| t.flags & tcp_flags::RST != 0) && within(&SERVICES, ip.src);
     quotes_it || resets_it
 }

@@ -125,7 +125,7 @@ fn agrees(bytes: &[u8], ours: &Ip) -> Result<(), String> {
     }
 }
 
-/// What is made from a frame parses, with right checksums.
+/// What is made from a frame parses, with right checksums; where a port says how a frame is to be finished, as the port says.
 fn answers(frame: &Frame, headers: &Headers) -> Result<(), String> {
     let source = if headers.ip().is_some_and(Ip::is_v4) { "192.0.2.1" } else { "2001:db8::1" };
     let source: Addr = source.parse().map_err(|_| "address")?;
@@ -135,22 +135,31 @@ fn answers(frame: &Frame, headers: &Headers) -> Result<(), String> {
         tcp_reset(frame, headers),
         echo_reply(frame, headers),
     ];
+    let mtus = [0, 68, 576, u32::MAX];
+    let pieces = mtus.map(|mtu| fragment_ipv4(frame, headers, mtu));
+    if is_unfinished(frame) {
+        return Ok(());
+    }
     for answer in made.into_iter().flatten() {
         parse(&answer.bytes).map_err(|e| format!("an answer does not parse: {e}"))?;
         checksums::right(&answer.bytes, true)
             .map_err(|e| format!("an answer: {e}: {:02x?}", answer.bytes))?;
     }
-    for mtu in [0, 68, 576, u32::MAX] {
-        for piece in fragment_ipv4(frame, headers, mtu).into_iter().flatten() {
-            checksums::right(&piece.bytes, false).map_err(|e| format!("a piece: {e}"))?;
-        }
+    for piece in pieces.into_iter().flatten().flatten() {
+        checksums::right(&piece.bytes, false).map_err(|e| format!("a piece: {e}"))?;
     }
     Ok(())
 }
 
+/// Whether the frame's port left its checksum, or cutting it, to whoever sends it on. What the port says of that comes from a
+/// kernel, not from the wire.
+fn is_unfinished(frame: &Frame) -> bool {
+    frame.segmentation.is_some() || matches!(frame.checksum, ChecksumState::Partial { .. })
+}
+
 /// A translation keeps right checksums right, and wrong ones wrong.
 fn rewritten(frame: &Frame, headers: &Headers) -> Result<(), String> {
-    if frame.segmentation.is_some() || matches!(frame.checksum, ChecksumState::Partial { .. }) {
+    if is_unfinished(frame) {
         rewrite(&mut frame.clone(), headers, headers);
         return Ok(());
     }
