@@ -10,7 +10,7 @@ use etherparse::{LaxSlicedPacket, NetSlice, SlicedPacket, TransportSlice};
 pub fn right(bytes: &[u8], transport_too: bool) -> Result<(), String> {
     let packet = match SlicedPacket::from_ethernet(bytes) {
         Ok(packet) => packet,
-        Err(_) if is_short_icmp(bytes) => return Ok(()),
+        Err(_) if is_for_hosts(bytes) => return Ok(()),
         Err(error) => return Err(format!("etherparse: {error}")),
     };
     let (header, transport) = match &packet.net {
@@ -66,14 +66,16 @@ fn is_header_right(header: &[u8]) -> bool {
     (sum & 0xffff) + (sum >> 16) == 0xffff
 }
 
-/// Whether etherparse stops only because an ICMP message is shorter than its type says: that is between the hosts, and no network
-/// that passes it on can tell.
-fn is_short_icmp(bytes: &[u8]) -> bool {
-    LaxSlicedPacket::from_ethernet(bytes).is_ok_and(|packet| {
-        packet.stop_err.is_some_and(|(_, layer)| {
-            let icmp =
-                [Layer::Icmpv4, Layer::Icmpv4Timestamp, Layer::Icmpv4TimestampReply, Layer::Icmpv6];
-            icmp.contains(&layer)
-        })
-    })
+/// Whether etherparse stops only because an ICMP message is shorter than its type says, or an authentication header than it says
+/// itself: that is between the hosts, and no network that passes it on can tell.
+fn is_for_hosts(bytes: &[u8]) -> bool {
+    const LAYERS: [Layer; 5] = [
+        Layer::Icmpv4,
+        Layer::Icmpv4Timestamp,
+        Layer::Icmpv4TimestampReply,
+        Layer::Icmpv6,
+        Layer::IpAuthHeader,
+    ];
+    let stop = LaxSlicedPacket::from_ethernet(bytes).ok().and_then(|packet| packet.stop_err);
+    stop.is_some_and(|(_, layer)| LAYERS.contains(&layer))
 }

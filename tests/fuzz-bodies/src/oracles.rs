@@ -61,7 +61,9 @@ impl Memory {
                 self.conversations.insert((place(lab, *port), Tuple::of(ip)));
             }
             if let Some(marker) = marker(frame, ip) {
-                self.marked.insert(marker, (ip.ttl, headers.src_mac));
+                // A packet and a forged copy of it: only the larger TTL bounds what comes out.
+                let largest = self.marked.entry(marker).or_insert((ip.ttl, headers.src_mac));
+                *largest = (*largest).max((ip.ttl, headers.src_mac));
             }
         }
     }
