@@ -35,6 +35,8 @@ pub struct Rig {
     pub sent: VecDeque<(PortId, Frame)>,
     pub left: VecDeque<(PortId, Frame)>,
     memory: Memory,
+    /// Everything is told on standard error, for people who look into a failure (`TIERLAB_FUZZ_TRACE`).
+    told: bool,
     received: u64,
     delivered: u64,
     solicitations: u64,
@@ -62,6 +64,7 @@ impl Rig {
             sent: VecDeque::new(),
             left: VecDeque::new(),
             memory: Memory::default(),
+            told: std::env::var_os("TIERLAB_FUZZ_TRACE").is_some(),
             received: 0,
             delivered: 0,
             solicitations: 0,
@@ -100,6 +103,9 @@ impl Rig {
     }
 
     fn process(&mut self, batch: Vec<(PortId, Frame)>) -> Result<Vec<(PortId, Frame)>, String> {
+        if self.told {
+            eprintln!("{:?} sent{}", self.now, describe(&batch));
+        }
         self.memory.sent(self.lab, &batch);
         self.received += batch.len() as u64;
         let frames = batch.len();
@@ -129,6 +135,9 @@ impl Rig {
         cached: &[(PortId, Frame)],
         frames: usize,
     ) -> Result<(), String> {
+        if self.told && !walked.is_empty() {
+            eprintln!("{:?} left{}", self.now, describe(walked));
+        }
         if walked != cached {
             return Err(format!(
                 "the cache changes what leaves\n  walked {}\n  cached {}",
@@ -218,6 +227,9 @@ impl Rig {
     /// Puts another configuration in place, or the same anew.
     pub fn configure(&mut self, configuration: usize) {
         if let Some(net) = self.lab.networks.get(configuration) {
+            if self.told {
+                eprintln!("{:?} configuration {configuration}", self.now);
+            }
             self.configuration = configuration;
             self.net = Network { epoch: self.net.epoch + 1, ..net.clone() };
         }
