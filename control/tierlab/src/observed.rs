@@ -78,7 +78,8 @@ impl Observed {
             Kind::Ports => observed.ports = worker.port_traffic(),
             Kind::Neighbors => observed.neighbors = worker.neighbors(),
             Kind::Drops => observed.drops = worker.drops().clone(),
-            Kind::Segments
+            Kind::Namespaces
+            | Kind::Segments
             | Kind::Pods
             | Kind::Hosts
             | Kind::Services

@@ -31,6 +31,8 @@ impl Numbers {
                 let kind = match rule.action {
                     NatAction::NoSnat => NatKind::NoSnat,
                     NatAction::Snat(to) => NatKind::Snat(to.to_ip()),
+                    // These labs have no pools that Services ask for.
+                    NatAction::NoAddress => continue,
                 };
                 let (priority, to) = (rule.priority, rule.destination.map(net));
                 let counter = Counter::Nat { priority, from, to, kind };
