@@ -107,6 +107,9 @@ named! {
         Firewall = "firewall",
         /// The vNIC has as many half-open connections or flows of the protocol as flood protection lets it.
         FloodProtection = "flood-protection",
+        /// A flow that a stateful NAT rule translates, where the gateway's firewall is switched off and
+        /// the rule does not bypass it.
+        GatewayFirewallDisabled = "gfw-disabled-nat",
         /// The service address has no such port.
         VipNoPort = "vip-no-port",
         /// The virtual server has no member for this client.
@@ -119,6 +122,8 @@ named! {
         SessionShare = "session-share",
         /// The session table is full, all of it in use.
         SessionTableFull = "session-table-full",
+        /// More stages would remember the flow than a session has room for (8).
+        SessionRecords = "session-records",
         /// Two packets of one flow raced, and walking again did not settle it.
         SessionConflict = "session-conflict",
         /// Nothing listens at the router's address.
@@ -149,12 +154,16 @@ named! {
         T1Lb = "t1-lb",
         /// NAT of a Tier-1.
         T1Nat = "t1-nat",
+        /// Firewall of a Tier-1.
+        T1Firewall = "t1-firewall",
         /// Forwarding of a Tier-1.
         T1Route = "t1-route",
         /// Reverse path check of a Tier-0.
         T0Urpf = "t0-urpf",
         /// NAT of a Tier-0.
         T0Nat = "t0-nat",
+        /// Firewall of a Tier-0.
+        T0Firewall = "t0-firewall",
         /// Server load balancer of a Tier-0.
         T0Lb = "t0-lb",
         /// Forwarding of a Tier-0.

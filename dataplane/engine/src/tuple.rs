@@ -94,4 +94,6 @@ pub enum Node {
     Firewall(PortId),
     /// NAT and server load balancer of a gateway.
     Gateway(RouterId),
+    /// The firewall of a gateway, at its uplink.
+    GatewayFirewall(RouterId),
 }

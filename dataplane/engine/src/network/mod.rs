@@ -8,6 +8,7 @@ mod balancer;
 mod ethernet;
 mod fib;
 mod firewall;
+mod gateway_firewall;
 mod nat;
 mod security;
 
@@ -18,7 +19,8 @@ pub use firewall::{
     Action, AddressSet, Category, Direction, Firewall, IcmpMatch, PolicyChange, Rule, Service,
     ServicePorts,
 };
-pub use nat::{NatAction, NatRule, NatTable};
+pub use gateway_firewall::{GatewayCategory, GatewayFirewall, GatewayRule};
+pub use nat::{AddressRange, FirewallMatch, NatAction, NatRule, NatTable, PortMap, offset};
 pub use security::{GroupRates, GroupTraffic, SegmentSecurity};
 
 use crate::session::TimerSettings;
@@ -144,9 +146,12 @@ pub struct Router {
     pub fib: Fib,
     /// NAT rules; applied to flows that cross an uplink.
     pub nat: NatTable,
+    /// Its own firewall; applied to flows that cross an uplink.
+    pub gateway_firewall: GatewayFirewall,
     /// The server load balancer: L4 virtual servers.
     pub balancer: VirtualServers,
-    /// Addresses that end here without being an interface's: SNAT and load balancer addresses.
+    /// Addresses that end here without being an interface's, beside those of NAT rules: SNAT and load
+    /// balancer addresses.
     pub local: BTreeSet<Addr>,
     /// Prefixes whose addresses must not cross the uplink untranslated: outwards they need a NAT
     /// rule that matches (NO_SNAT is one), inwards a session. Empty where the topology is routed.
@@ -231,8 +236,28 @@ impl Router {
     /// Whether packets to `addr` end at this router.
     #[must_use]
     pub fn owns(&self, addr: Addr) -> bool {
-        self.local.contains(&addr)
-            || self.interfaces.iter().any(|i| i.addresses.iter().any(|(a, _)| *a == addr))
+        self.is_service_address(addr) || self.is_interface_address(addr)
+    }
+
+    /// Whether `addr` ends here without being an interface's: NAT's and the load balancer's.
+    #[must_use]
+    pub fn is_service_address(&self, addr: Addr) -> bool {
+        self.local.contains(&addr) || self.nat.owns(addr)
+    }
+
+    /// Whether one of the interfaces has `addr`.
+    #[must_use]
+    pub fn is_interface_address(&self, addr: Addr) -> bool {
+        self.interfaces.iter().any(|i| i.addresses.iter().any(|(a, _)| *a == addr))
+    }
+
+    /// Whether it looks at the state of connections.
+    #[must_use]
+    pub fn keeps_state(&self) -> bool {
+        self.tier == Tier::Tier1
+            || self.gateway_firewall.judges()
+            || !self.nat.rules().is_empty()
+            || !self.balancer.servers().is_empty()
     }
 
     /// The interface `id`.

@@ -55,6 +55,8 @@ pub struct SessionId {
 pub enum RuleKey {
     /// Distributed firewall rule, by its number.
     Firewall(u32),
+    /// Rule of a gateway's own firewall, by its number.
+    GatewayFirewall(RouterId, u32),
     /// NAT rule of a gateway, by its number.
     Nat(RouterId, u32),
     /// Virtual server, of a gateway or distributed.
@@ -68,7 +70,7 @@ pub enum RecordKind {
     Firewall {
         /// The rule; `None` is the default, allow.
         rule: Option<u32>,
-        /// Judged as traffic to (true) or from the workload.
+        /// Judged as traffic to (true) or from the workload, or the inside of a gateway.
         ingress: bool,
         /// The tuple that was judged.
         judged: Tuple,
@@ -78,7 +80,9 @@ pub enum RecordKind {
     /// The balancer at the vNIC gave a direct flow another source port: with its own, its replies
     /// would be taken for those of a ClusterIP's flow to the same backend.
     SourcePort,
-    /// A NAT rule decided: SNAT, or NO_SNAT where the tuple stays.
+    /// A gateway let the flow cross its uplink untranslated, though a NAT rule would meet its replies.
+    Untranslated,
+    /// A NAT rule decided; with NO_SNAT and NO_DNAT the tuple stays.
     Nat {
         /// The rule's number.
         rule: u32,
@@ -120,8 +124,11 @@ impl StageRecord {
     #[must_use]
     pub fn rule_key(&self) -> Option<RuleKey> {
         match self.kind {
-            RecordKind::Firewall { rule, .. } => rule.map(RuleKey::Firewall),
-            RecordKind::SourcePort => None,
+            RecordKind::Firewall { rule, .. } => rule.map(|rule| match self.node {
+                Node::GatewayFirewall(router) => RuleKey::GatewayFirewall(router, rule),
+                _ => RuleKey::Firewall(rule),
+            }),
+            RecordKind::SourcePort | RecordKind::Untranslated => None,
             RecordKind::Nat { rule } => match self.node {
                 Node::Gateway(router) => Some(RuleKey::Nat(router, rule)),
                 _ => None,

@@ -38,6 +38,8 @@ pub enum CommitError {
     Conflict,
     /// The table is full.
     Full,
+    /// More stages would remember it than a session has room for.
+    TooManyRecords,
 }
 
 /// Whether another session fits.
@@ -213,12 +215,13 @@ impl Sessions {
     /// packet can find half of it; on a conflict everything is withdrawn.
     ///
     /// # Errors
-    /// [`CommitError::Conflict`] if a tuple is taken, [`CommitError::Full`] if it has too many records.
+    /// [`CommitError::Conflict`] if a tuple is taken, [`CommitError::TooManyRecords`] beyond
+    /// [`MAX_RECORDS`].
     pub fn insert(&self, new: NewSession, now: Time) -> Result<SessionId, CommitError> {
         let NewSession { records, initiating, terminating, tenant, picked_up } = new;
         let mut inner = self.lock();
         if records.len() > MAX_RECORDS {
-            return Err(CommitError::Full);
+            return Err(CommitError::TooManyRecords);
         }
         inner.serial += 1;
         let serial = inner.serial;
@@ -265,7 +268,7 @@ impl Sessions {
             return Err(CommitError::Conflict);
         };
         if session.records.len() + records.len() > MAX_RECORDS {
-            return Err(CommitError::Full);
+            return Err(CommitError::TooManyRecords);
         }
         self.link(id, records)?;
         session.records.extend(records.iter().copied());

@@ -11,7 +11,7 @@ use crate::session::{RecordKind, RuleKey, StageRecord, TimerClass};
 use crate::tables::{BalancerScope, ServerKey};
 use crate::trace::Observer;
 use crate::tuple::{Node, Tuple};
-use packet::{Addr, IcmpErrorKind, Transport};
+use packet::{IcmpErrorKind, Transport};
 
 /// Ports that NAT and SNAT automap hand out when the source's own is taken. A source port below
 /// stays as it is where it is free.
@@ -241,10 +241,19 @@ impl<O: Observer> Walk<'_, O> {
     /// free, else the first free one from a place that the seed and the flow choose. `None` if
     /// every port towards this destination is in use, or the protocol has none and is taken.
     pub(super) fn allocate(&self, nodes: &[Node], wanted: Tuple) -> Option<Tuple> {
+        self.allocate_from(self.tuple()?, nodes, wanted)
+    }
+
+    /// As [`Walk::allocate`], for a packet that came as `came` and has been translated since.
+    pub(super) fn allocate_from(
+        &self,
+        came: Tuple,
+        nodes: &[Node],
+        wanted: Tuple,
+    ) -> Option<Tuple> {
         // A reply that looks like the request could not be told from it.
-        let own = self.tuple();
         let is_free = |tuple: Tuple| {
-            Some(tuple.reversed()) != own && nodes.iter().all(|node| self.is_free(*node, tuple))
+            tuple.reversed() != came && nodes.iter().all(|node| self.is_free(*node, tuple))
         };
         if is_free(wanted) {
             return Some(wanted);
@@ -258,8 +267,7 @@ impl<O: Observer> Walk<'_, O> {
         }
         let (first, last) = (u32::from(*NAT_PORTS.start()), u32::from(*NAT_PORTS.end()));
         let span = last - first + 1;
-        let before: Addr = self.tuple().map_or(wanted.src, |t| t.src);
-        let start = hash_of(self.view.net.seed, 3, &(wanted, before));
+        let start = hash_of(self.view.net.seed, 3, &(wanted, came.src));
         (0..span).find_map(|i| {
             let offset = (start.wrapping_add(u64::from(i)) % u64::from(span)) as u32;
             let port = u16::try_from(first + offset).ok()?;

@@ -13,7 +13,7 @@ use crate::session::{
 };
 use crate::trace::Observer;
 use crate::tuple::{Node, Tuple};
-use packet::{Icmp, IcmpErrorKind, IcmpMessage, Transport};
+use packet::{IcmpErrorKind, IcmpMessage, Transport};
 
 impl<O: Observer> Walk<'_, O> {
     pub(super) fn firewall(
@@ -42,10 +42,7 @@ impl<O: Observer> Walk<'_, O> {
         if self.is_icmp_error() {
             return Err(self.drop(stage, DropReason::IcmpUnmatched, &port.name, None));
         }
-        let icmp = match self.ip().map(|ip| ip.transport) {
-            Some(Transport::Icmp(Icmp { kind, code, .. })) => Some((kind, code)),
-            _ => None,
-        };
+        let icmp = self.icmp_code();
         let rule = judge(self.view.net, vnic, ingress, tuple, icmp);
         self.refuse_unless_allowed(stage, port, rule)?;
         if self.ip().is_some_and(|ip| ip.dst.is_multicast() || ip.dst == packet::Addr::BROADCAST_V4)
@@ -98,7 +95,7 @@ impl<O: Observer> Walk<'_, O> {
 
     /// Whether an ICMP query or reply is of the kind that its session began with: an identifier that
     /// was allowed to echo may not ask for timestamps.
-    fn is_same_query(&self, began: Option<(u8, u8)>) -> bool {
+    pub(super) fn is_same_query(&self, began: Option<(u8, u8)>) -> bool {
         let Some(Transport::Icmp(icmp)) = self.ip().map(|ip| ip.transport) else { return true };
         let asked = match icmp.message {
             IcmpMessage::Query { .. } => icmp.kind,

@@ -7,14 +7,17 @@
 //! 1. vNIC, from the workload: segment security, SpoofGuard, rate limits, Ethernet rules, distributed
 //!    load balancer, distributed firewall (egress).
 //! 2. Segment: ARP and neighbour discovery; same segment switches, the gateway's MAC routes.
-//! 3. Router: reverse path check; known flow, else virtual server; local delivery; route; and if it
-//!    leaves by an uplink, NAT.
+//! 3. Router: reverse path check; known flow, else virtual server, else NAT of the destination; if it
+//!    came by an uplink, gateway firewall; local delivery; route; if it leaves by an uplink, gateway
+//!    firewall and NAT of the source.
 //! 4. vNIC, to the workload: rate limits, Ethernet rules, distributed firewall (ingress), un-DNAT of
 //!    replies.
 
 mod balancer;
 mod ethernet;
 mod firewall;
+mod gateway_firewall;
+mod nat;
 mod neighbor;
 mod router;
 mod segment;
@@ -225,7 +228,7 @@ impl<'a, O: Observer> Walk<'a, O> {
         rule: Option<RuleKey>,
     ) -> Box<Verdict> {
         self.note(stage, object, || match rule {
-            Some(RuleKey::Firewall(id)) => format!("dropped: {reason}, rule {id}"),
+            Some(RuleKey::Firewall(id) | RuleKey::GatewayFirewall(_, id)) => format!("dropped: {reason}, rule {id}"),
             _ => format!("dropped: {reason}"),
         });
         Box::new(Verdict::Drop(Drop {
@@ -342,9 +345,20 @@ impl<'a, O: Observer> Walk<'a, O> {
         object: &str,
         node: Node,
     ) -> Stop<Option<(StageRecord, Direction)>> {
-        let Some(tuple) = self.tuple() else {
-            return Ok(None);
-        };
+        match self.tuple() {
+            Some(tuple) => self.recall_as(stage, object, node, tuple),
+            None => Ok(None),
+        }
+    }
+
+    /// As [`Walk::recall`], by a tuple that is not the packet's own any more.
+    fn recall_as(
+        &mut self,
+        stage: Stage,
+        object: &str,
+        node: Node,
+        tuple: Tuple,
+    ) -> Stop<Option<(StageRecord, Direction)>> {
         let Some(found) = self.view.sessions.find(node, tuple) else {
             return Ok(None);
         };
@@ -481,6 +495,13 @@ fn nat_stage(router: &Router) -> Stage {
     match router.tier {
         Tier::Tier0 => Stage::T0Nat,
         Tier::Tier1 => Stage::T1Nat,
+    }
+}
+
+fn firewall_stage(router: &Router) -> Stage {
+    match router.tier {
+        Tier::Tier0 => Stage::T0Firewall,
+        Tier::Tier1 => Stage::T1Firewall,
     }
 }
 

@@ -62,8 +62,8 @@ impl<O: Observer> Walk<'_, O> {
         let gateway = gateways(self.view.net, segment)
             .find(|(_, _, router, interface)| {
                 interface.addresses.iter().any(|(a, _)| *a == target)
-                    // A VIP or SNAT address is answered for only where it is on-link.
-                    || (router.local.contains(&target)
+                    // A VIP or NAT address is answered for only where it is on-link.
+                    || (router.is_service_address(target)
                         && interface.addresses.iter().any(|(a, l)| Prefix::new(*a, *l).contains(target)))
             })
             .map(|(_, _, _, interface)| (interface.mac, true));

@@ -1,19 +1,21 @@
 //! A Tier-0 or Tier-1 gateway.
 //!
 //! Order: sanity of addresses (RFC 1812, 5.3.7), reverse path check (RFC 3704), known flow, virtual
-//! server, local delivery, TTL, route, NAT if it leaves by an uplink, MTU. ICMP errors carry the
-//! address of the interface that the packet came in by.
+//! server, NAT of the destination, the gateway's firewall if it came by an uplink, local delivery, TTL,
+//! route, firewall and NAT of the source if it leaves by an uplink, MTU. ICMP errors carry the address
+//! of the interface that the packet came in by.
 
+use super::nat::Translation;
 use super::{MAX_HOPS, Place, Stop, Walk, nat_stage, route_stage};
 use crate::cache::wire_len;
 use crate::drops::{Drop, DropReason, Stage};
 use crate::hash::hash_of;
 use crate::network::{
-    Attachment, EcmpHash, Interface, InterfaceId, NatAction, NextHop, Route, RouteTarget, Router,
-    RouterId, SegmentId, Side, Tier, Urpf,
+    Attachment, EcmpHash, Interface, InterfaceId, NextHop, Route, RouteTarget, Router, RouterId,
+    SegmentId, Side, Urpf,
 };
 use crate::plan::{Solicitation, Verdict};
-use crate::session::{RecordKind, RuleKey, StageRecord, TimerClass};
+use crate::session::{Direction, StageRecord};
 use crate::tables::{Neighbor, NeighborKey};
 use crate::trace::Observer;
 use crate::tuple::{Node, Tuple};
@@ -36,21 +38,19 @@ impl<O: Observer> Walk<'_, O> {
         }
         self.sane(stage, router, entry)?;
         self.reverse_path(router, from, entry)?;
-        if router.tier == Tier::Tier1 {
+        if router.keeps_state() {
             self.legal_flags(nat_stage(router), &router.name)?;
         }
-        let known = self.known_flow(id, router)?;
-        let owned = known.is_some() || self.server_balancer(id, router)?;
+        let way = self.translate_on_entry(id, router, entry)?;
         let Some(dst) = self.ip().map(|ip| ip.dst) else {
             return Err(self.drop(stage, DropReason::NonIp, &router.name, None));
         };
-        if !owned && entry.side == Side::Uplink && router.private.iter().any(|p| p.contains(dst)) {
-            return Err(self.drop(
-                nat_stage(router),
-                DropReason::PrivateDestination,
-                &router.name,
-                None,
-            ));
+        if entry.side == Side::Uplink {
+            if !way.is_admitted() && router.private.iter().any(|p| p.contains(dst)) {
+                let reason = DropReason::PrivateDestination;
+                return Err(self.drop(nat_stage(router), reason, &router.name, None));
+            }
+            self.cross(id, router, &way, true, None)?;
         }
         if router.owns(dst) {
             return Err(self.local(router));
@@ -60,11 +60,15 @@ impl<O: Observer> Walk<'_, O> {
         let Some(exit) = router.interface(hop.interface) else {
             return Err(self.drop(stage, DropReason::NoRoute, &router.name, None));
         };
-        if exit.side == Side::Uplink {
-            if !owned {
-                self.source_nat(id, router)?;
+        match (entry.side, exit.side) {
+            (_, Side::Uplink) => {
+                self.leave_by_uplink(id, router, entry, &way)?;
+                self.keeps_private(router, way.known.as_ref().map(|(record, _)| record))?;
             }
-            self.keeps_private(router, known.as_ref())?;
+            (Side::Uplink, Side::Downlink) => self.settle_inward(id, router, &way),
+            (Side::Downlink, Side::Downlink) => {
+                self.turn_around(id, router, hop.interface == from, &way)?;
+            }
         }
         self.fits(stage, router, entry, exit)?;
         let next = match exit.attachment {
@@ -129,7 +133,11 @@ impl<O: Observer> Walk<'_, O> {
     }
 
     /// Follows what the gateway remembers of the packet's flow.
-    fn known_flow(&mut self, id: RouterId, router: &Router) -> Stop<Option<StageRecord>> {
+    fn known_flow(
+        &mut self,
+        id: RouterId,
+        router: &Router,
+    ) -> Stop<Option<(StageRecord, Direction)>> {
         let stage = nat_stage(router);
         let Some((record, direction)) = self.recall(stage, &router.name, Node::Gateway(id))? else {
             return Ok(None);
@@ -138,7 +146,28 @@ impl<O: Observer> Walk<'_, O> {
         self.note(stage, &router.name, || {
             format!("known session: {} became {}", record.before, record.after)
         });
-        Ok(Some(record))
+        Ok(Some((record, direction)))
+    }
+
+    /// What comes to a gateway is translated by what it remembers of the flow, else by a virtual
+    /// server, else by a NAT rule.
+    fn translate_on_entry<'n>(
+        &mut self,
+        id: RouterId,
+        router: &'n Router,
+        entry: &Interface,
+    ) -> Stop<Translation<'n>> {
+        let Some(came) = self.tuple() else {
+            return Err(self.drop(route_stage(router), DropReason::NonIp, &router.name, None));
+        };
+        let known = self.known_flow(id, router)?;
+        let served = known.is_none() && self.server_balancer(id, router)?;
+        let destination = if known.is_none() && !served {
+            self.destination_nat(id, router, entry, came)?
+        } else {
+            None
+        };
+        Ok(Translation { came, known, served, destination })
     }
 
     /// An ICMP error has a source of its own, which its flow's translation does not reach: a private
@@ -160,7 +189,8 @@ impl<O: Observer> Walk<'_, O> {
         let Some(ip) = self.ip().copied() else {
             return self.drop(stage, DropReason::NonIp, &router.name, None);
         };
-        let pingable = !router.local.contains(&ip.dst) || router.balancer.has_server(ip.dst);
+        let own = router.is_interface_address(ip.dst);
+        let pingable = own || router.balancer.has_server(ip.dst);
         match ip.transport {
             Transport::Icmp(Icmp { message: IcmpMessage::Query { .. }, kind: 8 | 128, .. })
                 if pingable && ip.fragment.is_none() =>
@@ -173,7 +203,7 @@ impl<O: Observer> Walk<'_, O> {
             Transport::Icmp(Icmp { message: IcmpMessage::Error(_), .. }) => {
                 self.drop(nat_stage(router), DropReason::IcmpUnmatched, &router.name, None)
             }
-            _ if router.local.contains(&ip.dst) => {
+            _ if !own => {
                 self.drop(nat_stage(router), DropReason::NoSession, &router.name, None)
             }
             Transport::Udp(_) => {
@@ -268,51 +298,6 @@ impl<O: Observer> Walk<'_, O> {
                 (score, std::cmp::Reverse(**hop))
             })
             .copied()
-    }
-
-    /// NAT of a flow that leaves by an uplink and that no virtual server owns.
-    fn source_nat(&mut self, id: RouterId, router: &Router) -> Stop<()> {
-        let stage = nat_stage(router);
-        let Some(tuple) = self.tuple() else {
-            return Ok(());
-        };
-        let Some(rule) = router.nat.lookup(tuple.src, tuple.dst) else {
-            if router.private.iter().any(|p| p.contains(tuple.src)) {
-                return Err(self.drop(stage, DropReason::NoNatRule, &router.name, None));
-            }
-            return Ok(());
-        };
-        let key = Some(RuleKey::Nat(id, rule.id));
-        self.may_begin().map_err(|reason| self.drop(stage, reason, &router.name, key))?;
-        let node = Node::Gateway(id);
-        let after = match rule.action {
-            NatAction::NoAddress => {
-                return Err(self.drop(stage, DropReason::NoNatRule, &router.name, key));
-            }
-            NatAction::NoSnat => self.is_free(node, tuple).then_some(tuple),
-            NatAction::Snat(address) => self.allocate(&[node], Tuple { src: address, ..tuple }),
-        };
-        let Some(after) = after else {
-            return Err(self.drop(stage, DropReason::NatPortExhausted, &router.name, key));
-        };
-        self.plan.records.push(StageRecord {
-            node,
-            before: tuple,
-            after,
-            kind: RecordKind::Nat { rule: rule.id },
-            timers: TimerClass::Gateway,
-        });
-        self.translate(tuple, after);
-        self.note(stage, &router.name, || match rule.action {
-            NatAction::NoSnat => format!("NO_SNAT by rule {} '{}'", rule.id, rule.name),
-            NatAction::Snat(_) | NatAction::NoAddress => {
-                format!(
-                    "SNAT to {}:{} by rule {} '{}'",
-                    after.src, after.src_port, rule.id, rule.name
-                )
-            }
-        });
-        Ok(())
     }
 
     fn fits(

@@ -101,7 +101,7 @@ impl Worker {
             session.records.iter().any(|r| {
                 let at = match r.node {
                     Node::Balancer(port) | Node::Firewall(port) => ports.contains(&port),
-                    Node::Gateway(_) => false,
+                    Node::Gateway(_) | Node::GatewayFirewall(_) => false,
                 };
                 let rule = r.rule_key().is_some_and(|rule| gone_rules.contains(&rule));
                 at || rule || gone(&r.before) || gone(&r.after)

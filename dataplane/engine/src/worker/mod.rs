@@ -219,6 +219,7 @@ impl Worker {
                 Err(full) => {
                     let reason = match full {
                         CommitError::ShareUsed => DropReason::SessionShare,
+                        CommitError::TooManyRecords => DropReason::SessionRecords,
                         _ => DropReason::SessionTableFull,
                     };
                     self.drop_at(net, port, reason, Stage::Session, bytes, now);
