@@ -80,6 +80,8 @@ pub struct Plan {
     pub terminating: Option<Tuple>,
     /// Finished sessions that this packet's connection takes the place of.
     pub replaces: SmallVec<[SessionId; 2]>,
+    /// The walk asked when the session was last seen, which caches may know better.
+    pub timed: bool,
     /// A session that is no longer allowed.
     pub kill: Option<SessionId>,
     /// Firewall records that another rule now allows, by node and the tuple that was judged: a session

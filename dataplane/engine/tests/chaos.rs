@@ -21,7 +21,7 @@ const PORTS: [PortId; 6] = [POD_A, POD_B, POD_C, EXT, EXT2, EXT3];
 const SOURCES: [&str; 6] = [A, B, C, H1, H2, H3];
 /// The destination under a NO_SNAT rule.
 const PARTNER: &str = "192.0.2.77";
-const TARGETS: [&str; 14] = [
+const TARGETS: [&str; 17] = [
     A,
     B,
     C,
@@ -36,7 +36,14 @@ const TARGETS: [&str; 14] = [
     "10.244.0.50",
     "203.0.113.9",
     "192.0.2.99",
+    FORWARDED,
+    MIRRORED,
+    "172.16.2.9",
 ];
+/// Forwarded to pod/b, port 53 of UDP to 54.
+const FORWARDED: &str = "198.51.100.7";
+/// What pod/c is outside under a reflexive rule.
+const MIRRORED: &str = "198.51.100.19";
 /// Most frames that one frame can cause: a flood, what waited for a neighbour (8) or a first
 /// fragment (45), each in two pieces, and requests.
 const FAN_OUT: usize = 128;
@@ -70,8 +77,8 @@ enum Event {
     Garbage { port: usize, bytes: Vec<u8> },
     /// Seconds pass.
     Wait(u64),
-    /// A new snapshot: policy, NAT, balancers, and what is set beside them (see [`set`]).
-    Change { policy: u8, nat: bool, members: u8, settings: u8 },
+    /// A new snapshot: policy, NAT, balancers, gateway firewalls, and what is set beside them (see [`set`]).
+    Change { policy: u8, nat: u8, members: u8, gateway: u8, settings: u8 },
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -83,12 +90,12 @@ fn event() -> impl Strategy<Value = Event> {
     let len = prop_oneof![8 => 0usize..64, 1 => 1400usize..1473];
     let ports = (0u8..3, 0u8..3);
     prop_oneof![
-        16 => (0usize..6, 0usize..14, 0u8..4, ports, flags(), ttl(), len, any::<bool>())
+        16 => (0usize..6, 0usize..17, 0u8..4, ports, flags(), ttl(), len, any::<bool>())
             .prop_map(|(src, dst, kind, ports, flags, ttl, len, df)| Event::Flow { src, dst, kind, ports, flags, ttl, len, df }),
         14 => (0usize..6, flags()).prop_map(|(back, flags)| Event::Reply { back, flags }),
         4 => (0usize..8, 0u8..4, any::<bool>(), prop::bool::weighted(0.1))
             .prop_map(|(back, kind, elsewhere, broken)| Event::Error { back, kind, elsewhere, broken }),
-        2 => (0usize..6, 0usize..8, 0u16..4, 0u8..4).prop_map(|(src, dst, id, order)| Event::Fragments { src, dst, id, order }),
+        2 => (0usize..6, prop_oneof![3 => 0usize..8, 1 => 14usize..16], 0u16..4, 0u8..4).prop_map(|(src, dst, id, order)| Event::Fragments { src, dst, id, order }),
         3 => (0u8..3, 0u8..3, 0u8..3, 0u8..2, ttl()).prop_map(|(src, dst, kind, port, ttl)| Event::Six { src, dst, kind, port, ttl }),
         2 => (0usize..6, 0u8..3, 0usize..14, 0usize..14, 0u8..5)
             .prop_map(|(port, kind, sender, target, claimed)| Event::Arp { port, kind, sender, target, claimed }),
@@ -96,8 +103,8 @@ fn event() -> impl Strategy<Value = Event> {
             .prop_map(|(back, port, changes)| Event::Mutated { back, port, changes }),
         1 => (0usize..6, prop::collection::vec(any::<u8>(), 0..128)).prop_map(|(port, bytes)| Event::Garbage { port, bytes }),
         3 => prop_oneof![4 => 0u64..4, 3 => 5u64..130, 1 => 200u64..2_000, 1 => 6_000u64..50_000].prop_map(Event::Wait),
-        1 => (0u8..3, any::<bool>(), 0u8..4, 0u8..16)
-            .prop_map(|(policy, nat, members, settings)| Event::Change { policy, nat, members, settings }),
+        2 => (0u8..3, 0u8..6, 0u8..4, 0u8..6, 0u8..16)
+            .prop_map(|(policy, nat, members, gateway, settings)| Event::Change { policy, nat, members, gateway, settings }),
     ]
 }
 
@@ -110,7 +117,8 @@ fn chaos_lab() -> Network {
     let summaries =
         hidden.iter().chain(&["172.16.0.0/16"]).map(|p| route(p, RouteTarget::Blackhole));
     add_routes(&mut net, T0, summaries.collect());
-    configure(&mut net, 0, true, 0, 0);
+    add_routes(&mut net, T0, vec![to("198.51.100.0/24", 1, None), to("172.16.2.8/29", 1, None)]);
+    configure(&mut net, 0, 1, 0, 0, 0);
     net
 }
 
@@ -161,42 +169,24 @@ fn set(net: &mut Network, settings: u8) {
 }
 
 /// Sets what [`Event::Change`] changes.
-fn configure(net: &mut Network, policy: u8, nat: bool, members: u8, settings: u8) {
+fn configure(net: &mut Network, policy: u8, nat: u8, members: u8, gateway: u8, settings: u8) {
     set(net, settings);
     let udp = vec![Service { protocol: 17, ports: ServicePorts::Any }];
     let action = [Action::Allow, Action::Drop, Action::Reject][usize::from(policy)];
     net.firewall.rules = vec![rule(1001, "any", "any", udp, action)];
     vnic(net, POD_B).rules_in = vec![0].into();
     vnic(net, POD_C).rules_out = vec![0].into();
-    let mut rules = vec![NatRule {
-        id: 2,
-        name: "no-snat-partner".into(),
-        priority: 100,
-        source: Some(vec![prefix("10.244.0.0/20")]),
-        destination: Some(prefix("192.0.2.77/32")),
-        action: NatAction::NoSnat,
-    }];
-    if nat {
-        rules.push(NatRule {
-            id: 1,
-            name: "snat".into(),
-            priority: 1000,
-            source: None,
-            destination: None,
-            action: NatAction::Snat(ip("172.16.2.2")),
-        });
-    }
+    let mut rules = nat_rules(nat);
     if members == 3 {
         rules.push(NatRule {
-            id: 3,
-            name: "withheld".into(),
-            priority: 600,
             source: Some(vec![Prefix::host(ip(A))]),
-            destination: None,
-            action: NatAction::NoAddress,
+            ..NatRule::new(30, "withheld", 600, NatAction::NoAddress)
         });
     }
     net.routers[1].nat = NatTable::new(rules);
+    let [lower, upper] = gateway_firewalls(gateway);
+    net.routers[1].gateway_firewall = lower;
+    net.routers[0].gateway_firewall = upper;
     let all = [member(A, 53, Some(0)), member(B, 53, Some(1)), member(C, 53, Some(1))];
     let members = &all[..usize::from(members.min(3))];
     let snat = PoolSnat::Automap(ip(AUTO));
@@ -205,6 +195,79 @@ fn configure(net: &mut Network, policy: u8, nat: bool, members: u8, settings: u8
         [6, 17].map(|p| server(CLUSTER, p, 53, members, PoolSnat::Transparent)).to_vec(),
     );
     vips(net, [6, 17].map(|p| server(VIP, p, 53, members, snat.clone())).to_vec());
+}
+
+/// NAT of the Tier-1: none but NO_SNAT; SNAT; with DNAT; with a reflexive rule; with all of these and a
+/// pool; where the firewall is bypassed or sees the outside.
+fn nat_rules(kind: u8) -> Vec<NatRule> {
+    let pods = Some(vec![prefix("10.244.0.0/20")]);
+    let forwarded = Some(prefix("198.51.100.7/32"));
+    let mut rules = vec![NatRule {
+        source: pods,
+        destination: Some(prefix("192.0.2.77/32")),
+        ..NatRule::new(2, "no-snat-partner", 100, NatAction::NoSnat)
+    }];
+    if kind >= 1 {
+        let source = match kind {
+            4 => AddressRange::new(ip("172.16.2.8"), ip("172.16.2.11")).unwrap(),
+            _ => AddressRange::host(ip("172.16.2.2")),
+        };
+        let firewall_match =
+            if kind == 5 { FirewallMatch::External } else { FirewallMatch::Internal };
+        let snat = NatRule::new(1, "snat", 1000, NatAction::Snat(source));
+        rules.push(NatRule { firewall_match, ..snat });
+    }
+    if kind >= 2 && kind != 3 {
+        let ports = Some(PortMap { original: 53, translated: (54, 54) });
+        let udp = Service { protocol: 17, ports: ServicePorts::Destination(vec![(53, 53)]) };
+        let to = prefix("10.244.0.34/32");
+        let firewall_match =
+            if kind == 5 { FirewallMatch::Bypass } else { FirewallMatch::Internal };
+        rules.push(NatRule {
+            destination: forwarded,
+            service: Some(udp),
+            firewall_match,
+            ..NatRule::new(3, "forward", 100, NatAction::Dnat { to, ports })
+        });
+        rules.push(NatRule {
+            destination: forwarded,
+            source: Some(vec![prefix("192.0.2.30/32")]),
+            ..NatRule::new(4, "no-dnat", 50, NatAction::NoDnat)
+        });
+        rules.push(NatRule {
+            destination: forwarded,
+            ..NatRule::new(5, "dnat", 200, NatAction::Dnat { to, ports: None })
+        });
+    }
+    if kind >= 3 {
+        let action = NatAction::Reflexive {
+            internal: prefix("10.244.0.19/32"),
+            external: prefix("198.51.100.19/32"),
+        };
+        rules.push(NatRule::new(6, "reflexive", 20, action));
+    }
+    rules
+}
+
+/// Firewalls of Tier-1 and Tier-0.
+fn gateway_firewalls(kind: u8) -> [GatewayFirewall; 2] {
+    let none = GatewayFirewall::default;
+    let out = || gateway_rule(1, Direction::Out, Action::Allow);
+    let everything = |action| gateway_rule(9, Direction::InOut, action);
+    let stateless = |rule: GatewayRule| GatewayRule { stateful: false, ..rule };
+    match kind {
+        1 => [GatewayFirewall::new(true, vec![out(), everything(Action::Drop)]), none()],
+        2 => [
+            GatewayFirewall::new(true, vec![everything(Action::Allow)]),
+            GatewayFirewall::new(true, vec![out(), everything(Action::Reject)]),
+        ],
+        3 => [none(), GatewayFirewall::new(true, vec![stateless(everything(Action::Allow))])],
+        4 => {
+            [GatewayFirewall::new(true, vec![stateless(out()), everything(Action::Allow)]), none()]
+        }
+        5 => [GatewayFirewall::new(false, Vec::new()), none()],
+        _ => [none(), none()],
+    }
 }
 
 /// The port that a station is at.
@@ -505,7 +568,7 @@ fn same_state(a: &mut Bench, b: &mut Bench) -> Result<(), TestCaseError> {
 /// After every session has expired nothing holds a NAT port: a new flow keeps its own.
 fn nothing_leaked(bench: &mut Bench) -> Result<(), TestCaseError> {
     bench.net.epoch += 1;
-    configure(&mut bench.net, 0, true, 0, 0);
+    configure(&mut bench.net, 0, 1, 0, 0, 0);
     bench.advance(bench.now + Duration::from_secs(100_000));
     prop_assert_eq!(bench.worker.sessions().len(), 0);
     prop_assert_eq!(bench.worker.accounting().held, 0);
@@ -546,10 +609,10 @@ fn run(events: &[Event]) -> Result<(), TestCaseError> {
             right_checksums(&out, tainted)?;
             no_leak(&out, None)?;
         }
-        if let Event::Change { policy, nat, members, settings } = event {
+        if let Event::Change { policy, nat, members, gateway, settings } = event {
             for bench in [&mut walked, &mut cached, &mut tiny] {
                 bench.net.epoch += 1;
-                configure(&mut bench.net, *policy, *nat, *members, *settings);
+                configure(&mut bench.net, *policy, *nat, *members, *gateway, *settings);
             }
         }
         for (port, frame) in past.frames(event, i as u64) {
@@ -602,7 +665,7 @@ fn run(events: &[Event]) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 8000, ..ProptestConfig::default() })]
 
     #[test]
     fn nothing_breaks(events in prop::collection::vec(event(), 1..100)) {

@@ -180,6 +180,18 @@ fn cases() -> Vec<Case> {
             });
             sends(b, A, [from(A, B).udp(1, 2)])
         }),
+        case(R::Firewall, S::T1Firewall, "t1", || {
+            let rules = vec![gateway_rule(1, Direction::Out, Action::Drop)];
+            sends(edited(|net| net.routers[1].gateway_firewall = GatewayFirewall::new(true, rules)), A, [from(A, H1).udp(1, 2)])
+        }),
+        case(R::Firewall, S::T0Firewall, "t0", || {
+            let rules = vec![gateway_rule(1, Direction::In, Action::Drop)];
+            sends(edited(|net| net.routers[0].gateway_firewall = GatewayFirewall::new(true, rules)), H1, [from(H1, VIP).udp(1, 53)])
+        }),
+        case(R::GatewayFirewallDisabled, S::T1Firewall, "t1", || {
+            sends(edited(|net| net.routers[1].gateway_firewall = GatewayFirewall::new(false, Vec::new())), A, [from(A, H1).udp(1, 2)])
+        }),
+        case(R::SessionRecords, S::Session, "pod/a", || sends(edited(chained), A, [from(A, H1).udp(1, 2)])),
         case(R::VipNoPort, S::Dlb, "pod/a", || sends(edited(|_| ()), A, [from(A, CLUSTER).udp(1, 54)])),
         case(R::VipNoPort, S::T1Lb, "t1", || sends(edited(|_| ()), H1, [from(H1, VIP).udp(1, 54)])),
         case(R::NoMember, S::T1Lb, "t1", || {
@@ -243,6 +255,32 @@ fn no_ethernet(net: &mut Network, port: PortId, ingress: bool) {
     }];
     let vnic = vnic(net, port);
     if ingress { vnic.ethernet_in = [0].into() } else { vnic.ethernet_out = [0].into() }
+}
+
+/// Three more gateways between Tier-1 and Tier-0, each with NAT and a firewall: with the pod's own
+/// firewall ten stages would remember a flow.
+fn chained(net: &mut Network) {
+    let remembering = |router: &mut Router| {
+        router.nat = NatTable::new(vec![NatRule::new(1, "keep", 1, NatAction::NoSnat)]);
+        let rules = vec![gateway_rule(1, Direction::InOut, Action::Allow)];
+        router.gateway_firewall = GatewayFirewall::new(true, rules);
+        router.private.clear();
+    };
+    let first = net.routers.len() as u32;
+    for i in 0..3 {
+        let id = first + i;
+        let mut router = net.routers[1].clone();
+        remembering(&mut router);
+        router.name = format!("between-{i}");
+        let up =
+            if i == 2 { (RouterId(0), InterfaceId(1)) } else { (RouterId(id + 1), InterfaceId(1)) };
+        router.interfaces[0].attachment = Attachment::Router(up.0, up.1);
+        router.fib = Fib::build(vec![to("0.0.0.0/0", 0, None)], 1);
+        net.routers.push(router);
+    }
+    remembering(&mut net.routers[1]);
+    net.routers[1].interfaces[0].attachment = Attachment::Router(RouterId(first), InterfaceId(1));
+    remembering(&mut net.routers[0]);
 }
 
 /// A fragment of a UDP datagram from pod/a to pod/b, with `len` octets behind the IP header.

@@ -11,17 +11,24 @@ use packet::{Frame, FrameBuilder, Time, tcp_flags::*};
 use proptest::prelude::*;
 use std::time::Duration;
 
+/// Forwarded to pod/a.
+const FORWARDED: &str = "198.51.100.7";
+/// What pod/b is outside.
+const MIRRORED: &str = "198.51.100.34";
+
 #[derive(Clone, Debug)]
 enum Event {
     /// From pod/a (false) or pod/b (true) to the other pod, the ClusterIP, or outside.
     FromPod { b: bool, to: u8, proto: u8, port: u16, flags: u8, ttl: u8, len: usize },
-    /// From outside to the SNAT address.
-    FromOutside { proto: u8, port: u16, flags: u8 },
+    /// From outside to the SNAT address, or to one that a NAT rule forwards or mirrors.
+    FromOutside { proto: u8, port: u16, flags: u8, to: u8 },
     /// The clock moves.
     Wait(u64),
     /// A new snapshot: with the rule that drops UDP to pod/b, or without; sessions kept or judged again;
     /// a set of Ethernet rules; flood protection; the RFCs' timers.
     Policy { drop: bool, keep: bool, ethernet: u8, flood: bool, rfc: bool },
+    /// A new snapshot; the Tier-1's firewall has no rules, lets out, lets all pass, or is stateless.
+    Gateway(u8),
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -31,16 +38,17 @@ fn event() -> impl Strategy<Value = Event> {
     let ttl = prop_oneof![8 => Just(64u8), 1 => Just(1u8), 1 => Just(2u8), 1 => Just(3u8)];
     let wait = prop_oneof![4 => 0u64..2, 2 => 5u64..70, 1 => 100u64..2_000, 1 => 6_000u64..50_000];
     prop_oneof![
-        10 => (any::<bool>(), 0u8..4, 0u8..3, 0u16..3, flags.clone(), ttl, prop_oneof![6 => 0usize..64, 1 => 1400usize..1473])
+        10 => (any::<bool>(), 0u8..6, 0u8..3, 0u16..3, flags.clone(), ttl, prop_oneof![6 => 0usize..64, 1 => 1400usize..1473])
             .prop_map(|(b, to, proto, port, flags, ttl, len)| Event::FromPod { b, to, proto, port, flags, ttl, len }),
-        5 => (0u8..3, 0u16..3, flags).prop_map(|(proto, port, flags)| Event::FromOutside { proto, port, flags }),
+        6 => (0u8..3, 0u16..3, flags, 0u8..3).prop_map(|(proto, port, flags, to)| Event::FromOutside { proto, port, flags, to }),
         3 => wait.prop_map(Event::Wait),
         1 => (any::<bool>(), any::<bool>(), 0u8..4, any::<bool>(), prop::bool::weighted(0.3))
             .prop_map(|(drop, keep, ethernet, flood, rfc)| Event::Policy { drop, keep, ethernet, flood, rfc }),
+        1 => (0u8..4).prop_map(Event::Gateway),
     ]
 }
 
-fn lab(cache: bool) -> Bench {
+fn bench(cache: bool) -> Bench {
     let mut net = network();
     net.distributed_balancer = VirtualServers::new(
         [6, 17]
@@ -67,8 +75,33 @@ fn lab(cache: bool) -> Bench {
         vec!["10.96.0.0/23".parse().unwrap()],
     );
     net.routers[0].interfaces[0].mtu = 1480;
+    lab::add_routes(&mut net, T0, vec![lab::to("198.51.100.0/24", 1, None)]);
+    let forward = NatAction::Dnat { to: lab::prefix("10.244.0.18/32"), ports: None };
+    let mirror = NatAction::Reflexive {
+        internal: lab::prefix("10.244.0.34/32"),
+        external: lab::prefix("198.51.100.34/32"),
+    };
+    let mut rules = net.routers[1].nat.rules().to_vec();
+    rules.push(NatRule {
+        destination: Some(lab::prefix("198.51.100.7/32")),
+        ..NatRule::new(7, "forward", 10, forward)
+    });
+    rules.push(NatRule::new(8, "mirror", 10, mirror));
+    net.routers[1].nat = NatTable::new(rules);
     net.timers = TimerSettings { mac_age: Duration::from_secs(300), ..TimerSettings::default() };
     Bench::with_cache(net, cache)
+}
+
+fn gateway_firewall(kind: u8) -> GatewayFirewall {
+    let out = lab::gateway_rule(1, Direction::Out, Action::Allow);
+    let all = |action| lab::gateway_rule(2, Direction::InOut, action);
+    let rules = match kind {
+        0 => Vec::new(),
+        1 => vec![out, all(Action::Drop)],
+        2 => vec![all(Action::Allow)],
+        _ => vec![GatewayRule { stateful: false, ..out }, all(Action::Allow)],
+    };
+    GatewayFirewall::new(true, rules)
 }
 
 fn frame(event: &Event) -> Option<(PortId, Frame)> {
@@ -79,7 +112,8 @@ fn frame(event: &Event) -> Option<(PortId, Frame)> {
             } else {
                 ("10.244.0.18", "10.244.0.34", mac(1), POD_A)
             };
-            let dst = [other, "10.96.0.10", "192.0.2.10", "203.0.113.1"][usize::from(to)];
+            let all = [other, "10.96.0.10", "192.0.2.10", "203.0.113.1", FORWARDED, MIRRORED];
+            let dst = all[usize::from(to)];
             let f = FrameBuilder::new(ip(own), ip(dst))
                 .macs(own_mac, GATEWAY)
                 .ttl(ttl)
@@ -94,16 +128,18 @@ fn frame(event: &Event) -> Option<(PortId, Frame)> {
             };
             Some((id, f.payload(&vec![1; len]).build()))
         }
-        Event::FromOutside { proto, port, flags } => {
-            let f = FrameBuilder::new(ip("192.0.2.10"), ip("172.16.2.2")).macs(mac(9), UPLINK);
+        Event::FromOutside { proto, port, flags, to } => {
+            let dst = ["172.16.2.2", FORWARDED, MIRRORED][usize::from(to)];
+            let f = FrameBuilder::new(ip("192.0.2.10"), ip(dst)).macs(mac(9), UPLINK);
             let f = match proto {
                 0 => f.tcp(53, 4000 + port, flags),
                 1 => f.udp(53, 4000 + port),
+                _ if to == 1 => f.echo_request(port, 1),
                 _ => f.echo_reply(port, 1),
             };
             Some((EXT, f.build()))
         }
-        Event::Wait(_) | Event::Policy { .. } => None,
+        Event::Wait(_) | Event::Policy { .. } | Event::Gateway(_) => None,
     }
 }
 
@@ -164,8 +200,8 @@ proptest! {
     #![proptest_config(config())]
     #[test]
     fn cached_is_walked(events in prop::collection::vec(event(), 1..120)) {
-        let mut cached = lab(true);
-        let mut walked = lab(false);
+        let mut cached = bench(true);
+        let mut walked = bench(false);
         for bench in [&mut cached, &mut walked] {
             bench.introduce_ext();
             bench.audit = false;
@@ -185,6 +221,13 @@ proptest! {
                             rule(1001, "any", "any", udp, if *drop { Action::Drop } else { Action::Allow }),
                         ];
                         bench.net.ports[1].vnic.as_mut().unwrap().rules_in = vec![0].into();
+                    }
+                    (Vec::new(), Vec::new())
+                }
+                Event::Gateway(kind) => {
+                    for bench in [&mut cached, &mut walked] {
+                        bench.net.epoch += 1;
+                        bench.net.routers[1].gateway_firewall = gateway_firewall(*kind);
                     }
                     (Vec::new(), Vec::new())
                 }
@@ -215,7 +258,7 @@ proptest! {
 #[test]
 fn expiry_is_exact_though_the_cache_saw_the_last_packet() {
     for cache in [true, false] {
-        let mut b = lab(cache);
+        let mut b = bench(cache);
         let ask = FrameBuilder::new(ip("10.244.0.18"), ip("10.244.0.34"))
             .macs(mac(1), GATEWAY)
             .udp(4000, 53)

@@ -121,14 +121,12 @@ fn an_icmp_error_from_a_second_address_is_not_sent_out_untranslated() {
 fn an_any_any_snat_rule_leaves_ipv6_alone() {
     let mut net = lab();
     // The article's own rule is SNAT Any Any (F9).
-    net.routers[1].nat = NatTable::new(vec![NatRule {
-        id: 1,
-        name: "snat".into(),
-        priority: 1000,
-        source: None,
-        destination: None,
-        action: NatAction::Snat(ip("172.16.2.2")),
-    }]);
+    net.routers[1].nat = NatTable::new(vec![NatRule::new(
+        1,
+        "snat",
+        1000,
+        NatAction::Snat(AddressRange::host(ip("172.16.2.2"))),
+    )]);
     let mut b = Bench::new(net);
     let host = ip("2001:db8:2::10");
     b.send(EXT, packet::neighbor_solicitation(M1, host, ip("2001:db8:2::1")));

@@ -1,6 +1,7 @@
 //! Checks of our own kinds alone ([`Spec`]), and of all objects against each other ([`together`]).
 
 mod guests;
+mod nat;
 mod outside;
 mod packet_test;
 mod security;

@@ -155,6 +155,10 @@ impl Spec for Tier0GatewaySpec {
                 }
             }
         }
+        let ha = Some(self.ha_mode);
+        super::nat::nat_rules(subject, at.at("natRules"), &self.nat_rules, ha);
+        let firewall = at.at("gatewayFirewall");
+        super::nat::gateway_firewall(subject, firewall, &self.gateway_firewall, ha);
         if let Some(bgp) = &self.bgp {
             let at = at.at("bgp");
             if bgp.local_as == 0 || bgp.neighbors.iter().any(|n| n.remote_as == 0) {

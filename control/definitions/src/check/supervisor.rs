@@ -5,12 +5,12 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::outside::Addresses;
-use super::{Spec, security, snat_pools, undefined};
+use super::{Spec, nat, security, snat_pools, undefined};
 use crate::diagnostic::Subject;
 use crate::kubernetes::cluster_pins;
 use crate::model::{Definitions, Labels, annotation};
 use crate::node::{Fault, Node, excerpt};
-use crate::own::{NatAction, NatMatch, NatMode, Profile, SnatMode, SupervisorClusterSpec, Tier1};
+use crate::own::{NatMode, Profile, SnatMode, SupervisorClusterSpec, Tier1};
 use crate::text::is_dns_label;
 
 /// Whether `value` is in a range; a fault if not.
@@ -232,21 +232,13 @@ fn tier1(tier1: &Tier1, subject: &mut Subject<'_>, at: &Node) {
             );
         }
     }
-    for (index, rule) in tier1.nat_rules.iter().flatten().enumerate() {
-        let at = at.at("natRules").item(index);
-        match (rule.action, rule.translated) {
-            (NatAction::Snat, NatMatch::Any) => {
-                subject.error(at, "an SNAT rule needs translated: an address")
-            }
-            (NatAction::NoSnat, NatMatch::Network(net)) => {
-                subject.error(
-                    at.at("translated"),
-                    format!("a NO_SNAT rule translates nothing, not to {net}"),
-                );
-            }
-            _ => {}
-        }
-    }
+    nat::nat_rules(
+        subject,
+        at.at("natRules"),
+        tier1.nat_rules.as_deref().unwrap_or_default(),
+        None,
+    );
+    nat::gateway_firewall(subject, at.at("gatewayFirewall"), &tier1.gateway_firewall, None);
 }
 
 /// Checks a cluster against the other objects.

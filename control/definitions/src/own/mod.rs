@@ -7,9 +7,12 @@ mod attachment;
 mod change;
 mod expression;
 mod external;
+mod gateway_firewall;
 mod layers;
+mod nat;
 mod packet_test;
 mod port;
+mod rule_service;
 mod security;
 mod snat_pool;
 mod supervisor;
@@ -23,14 +26,19 @@ pub use external::{
     ExternalHostSpec, ExternalNetworkSpec, HostInterface, HostRoute, HostRule, HostService,
     HostServiceKind, HostServiceProtocol, RouteTarget,
 };
+pub use gateway_firewall::{
+    GatewayAction, GatewayCategory, GatewayDirection, GatewayFirewall, GatewayRule,
+};
 pub use layers::{
     ArpFields, ArpOperation, EmbeddedFields, EthFields, FlowProtocol, FragmentFields, Hex,
     IcmpExpect, IcmpSend, IcmpType, IpFields, TcpExpect, TcpFlags, TcpSend, UdpExpect, UdpSend,
 };
+pub use nat::{FirewallMatch, NatAction, NatExemption, NatMatch, NatRule, NatTranslated};
 pub use packet_test::{
     Expect, ExpectDrop, ExpectNothing, Handshake, PacketTestSpec, Piece, SaveField, Send, Step,
 };
 pub use port::PortRef;
+pub use rule_service::{PortRange, RuleAddresses, RuleProtocol, RuleService};
 pub use security::{
     DistributedFirewall, EthernetAction, EthernetProtocol, EthernetRule, EthernetTarget,
     FloodProtection, LabelExpression, LabelOperator, LabelSelector, OnPolicyChange, RateLimits,
@@ -38,9 +46,8 @@ pub use security::{
 };
 pub use snat_pool::{AddressRange, SnatPool};
 pub use supervisor::{
-    AddressBlock, ControlPlane, Dns, Hosts, Isolation, LoadBalancer, ManagementNetwork, NatAction,
-    NatExemption, NatMatch, NatMode, NatRule, Profile, SnatMode, SupervisorClusterSpec, Tier1,
-    Tier1Route, VmMacs,
+    AddressBlock, ControlPlane, Dns, Hosts, Isolation, LoadBalancer, ManagementNetwork, NatMode,
+    Profile, SnatMode, SupervisorClusterSpec, Tier1, Tier1Route, VmMacs,
 };
 pub use table::{
     BindingRow, CounterRow, DropRow, Ends, ExpectTable, PortRow, RouteRow, RuleRow, SessionRow,

@@ -11,6 +11,8 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 
 use super::SnatPool;
+use super::gateway_firewall::GatewayFirewall;
+use super::nat::{NatExemption, NatRule};
 use super::security::{DistributedFirewall, SegmentSecurity, Sessions};
 use crate::model::ClusterPins;
 use crate::text::{Cidr, Cidr4, Cidr6, MacAddress, is_dns_subdomain, parse_range};
@@ -410,6 +412,8 @@ pub struct Tier1 {
     pub no_snat: Vec<NatExemption>,
     /// The whole NAT table, in place of the generated one.
     pub nat_rules: Option<Vec<NatRule>>,
+    /// Its firewall, for what crosses its uplink.
+    pub gateway_firewall: GatewayFirewall,
     /// MTU of segments and links in bytes, 576 to 9000.
     #[schemars(range(min = 576, max = 9000))]
     pub mtu: u16,
@@ -417,7 +421,13 @@ pub struct Tier1 {
 
 impl Default for Tier1 {
     fn default() -> Tier1 {
-        Tier1 { static_routes: Vec::new(), no_snat: Vec::new(), nat_rules: None, mtu: 1500 }
+        Tier1 {
+            static_routes: Vec::new(),
+            no_snat: Vec::new(),
+            nat_rules: None,
+            gateway_firewall: GatewayFirewall::default(),
+            mtu: 1500,
+        }
     }
 }
 
@@ -435,86 +445,6 @@ pub struct Tier1Route {
     /// Drop and answer with host unreachable.
     #[serde(default)]
     pub unreachable: bool,
-}
-
-/// A NO_SNAT rule.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct NatExemption {
-    /// Packets from here.
-    pub source: NatMatch,
-    /// To here keep their source.
-    pub destination: NatMatch,
-}
-
-/// A side of a NAT rule: a network or `Any`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum NatMatch {
-    /// Every address.
-    #[default]
-    Any,
-    /// Addresses of this network.
-    Network(Cidr),
-}
-
-impl fmt::Display for NatMatch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            NatMatch::Any => f.write_str("Any"),
-            NatMatch::Network(net) => fmt::Display::fmt(net, f),
-        }
-    }
-}
-
-impl std::str::FromStr for NatMatch {
-    type Err = String;
-    fn from_str(text: &str) -> Result<NatMatch, String> {
-        if text.eq_ignore_ascii_case("any") {
-            return Ok(NatMatch::Any);
-        }
-        // A single address is how NSX prints a /32.
-        if let Ok(address) = text.parse::<IpAddr>() {
-            return ipnet::IpNet::from(address).to_string().parse().map(NatMatch::Network);
-        }
-        text.parse().map(NatMatch::Network)
-    }
-}
-
-crate::text::text_type!(
-    NatMatch,
-    "NatMatch",
-    "Any, an address or a network such as 10.244.0.0/20",
-    "10.244.0.0/20"
-);
-
-/// A rule of an explicit NAT table.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct NatRule {
-    /// What it does.
-    pub action: NatAction,
-    /// Packets from here.
-    #[serde(default)]
-    pub source: NatMatch,
-    /// To here.
-    #[serde(default)]
-    pub destination: NatMatch,
-    /// SNAT: the new source. NO_SNAT has none (`Any`, as NSX prints it, is taken as none).
-    #[serde(default)]
-    pub translated: NatMatch,
-    /// Lower wins. Rules without one come after those with one, NO_SNAT before SNAT, then the longer match.
-    pub priority: Option<u32>,
-}
-
-/// What a NAT rule does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
-pub enum NatAction {
-    /// Leave the source as it is, and look no further.
-    #[serde(rename = "NO_SNAT")]
-    NoSnat,
-    /// Translate the source.
-    #[serde(rename = "SNAT")]
-    Snat,
 }
 
 /// `spec.loadBalancer`.

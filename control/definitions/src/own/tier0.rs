@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::gateway_firewall::GatewayFirewall;
+use super::nat::NatRule;
 use crate::text::{Cidr, InterfaceAddress, MacAddress};
 
 /// `spec` of a Tier0Gateway.
@@ -23,6 +25,12 @@ pub struct Tier0GatewaySpec {
     /// Static routes.
     #[serde(default)]
     pub static_routes: Vec<Tier0Route>,
+    /// NAT of what crosses an uplink. Active-active: REFLEXIVE only.
+    #[serde(default)]
+    pub nat_rules: Vec<NatRule>,
+    /// Its firewall, for what crosses an uplink. Active-active: rules that are not stateful only.
+    #[serde(default)]
+    pub gateway_firewall: GatewayFirewall,
     /// Equal-cost paths.
     #[serde(default)]
     pub ecmp: Ecmp,

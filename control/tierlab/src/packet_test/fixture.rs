@@ -119,14 +119,7 @@ fn routers() -> Vec<Router> {
             route("0.0.0.0/0", 1, "100.64.0.0"),
         ],
     );
-    tier1.nat = NatTable::new(vec![NatRule {
-        id: 11,
-        name: "snat-bank".to_owned(),
-        priority: 1000,
-        source: Some(vec![prefix("10.244.0.0/20")]),
-        destination: None,
-        action: NatAction::Snat(addr("172.16.2.2")),
-    }]);
+    tier1.nat = NatTable::new(vec![NatRule { source: Some(vec![prefix("10.244.0.0/20")]), ..NatRule::new(11, "snat-bank".to_owned(), 1000, NatAction::Snat(AddressRange::host(addr("172.16.2.2")))) }]);
     tier1.local.insert(addr("172.16.2.2"));
     tier1.private.push(prefix("10.244.0.0/20"));
     let tier0 = router(

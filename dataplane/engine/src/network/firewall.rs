@@ -196,12 +196,7 @@ pub struct Service {
 
 impl Service {
     /// Whether a flow with these fields is of the service; `icmp` is type and code.
-    pub(super) fn matches(
-        &self,
-        protocol: u8,
-        dst_port: u16,
-        icmp: Option<(u8, u8)>,
-    ) -> bool {
+    pub(super) fn matches(&self, protocol: u8, dst_port: u16, icmp: Option<(u8, u8)>) -> bool {
         self.protocol == protocol
             && match &self.ports {
                 ServicePorts::Any => true,

@@ -126,6 +126,12 @@ impl GatewayFirewall {
         self.enabled && !self.rules.is_empty()
     }
 
+    /// Whether it remembers anything.
+    #[must_use]
+    pub fn remembers(&self) -> bool {
+        self.enabled && self.rules.iter().any(|r| r.stateful && !r.disabled)
+    }
+
     /// The first rule that matches a flow, `inward` or outwards; `icmp` is type and code. A flow that
     /// none matches is allowed, and remembered.
     #[must_use]

@@ -255,8 +255,8 @@ impl Router {
     #[must_use]
     pub fn keeps_state(&self) -> bool {
         self.tier == Tier::Tier1
-            || self.gateway_firewall.judges()
-            || !self.nat.rules().is_empty()
+            || self.gateway_firewall.remembers()
+            || self.nat.remembers()
             || !self.balancer.servers().is_empty()
     }
 

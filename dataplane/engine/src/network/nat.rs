@@ -197,10 +197,7 @@ impl NatRule {
         same_family
             && self.source.as_ref().is_none_or(|set| set.iter().any(|p| p.contains(flow.src)))
             && self.destination.is_none_or(|p| p.contains(flow.dst))
-            && self
-                .service
-                .as_ref()
-                .is_none_or(|s| s.matches(flow.protocol, flow.dst_port, icmp))
+            && self.service.as_ref().is_none_or(|s| s.matches(flow.protocol, flow.dst_port, icmp))
     }
 
     /// Whether the rule changes an address and remembers it.
@@ -325,6 +322,12 @@ impl NatTable {
         self.external.contains(address)
     }
 
+    /// Whether a rule remembers what it decided: all but the REFLEXIVE ones do.
+    #[must_use]
+    pub fn remembers(&self) -> bool {
+        self.rules.iter().any(|r| !matches!(r.action, NatAction::Reflexive { .. }))
+    }
+
     /// The rules in the order of evaluation.
     #[must_use]
     pub fn rules(&self) -> &[NatRule] {
@@ -432,7 +435,8 @@ mod tests {
             },
             NatRule::new(4, "no-snat", 1, NatAction::NoSnat),
         ]);
-        let hit = |src: &str| table.destination_rule(flow(src, "203.0.113.7", 80), None).unwrap().id;
+        let hit =
+            |src: &str| table.destination_rule(flow(src, "203.0.113.7", 80), None).unwrap().id;
         assert_eq!(hit("192.0.2.1"), 2);
         assert_eq!(hit("198.51.100.1"), 3);
         assert_eq!(table.source_rule(flow("10.0.0.1", "192.0.2.1", 80), None).unwrap().id, 4);
@@ -474,10 +478,8 @@ mod tests {
         let flow = flow("192.0.2.1", "203.0.113.21", 80);
         assert_eq!(rule("10.0.0.32/28").translate_destination(flow).dst, a("10.0.0.37"));
         assert_eq!(rule("10.0.0.9/32").translate_destination(flow).dst, a("10.0.0.9"));
-        let reflexive = NatAction::Reflexive {
-            internal: p("fd00:1::/64"),
-            external: p("2001:db8:1::/64"),
-        };
+        let reflexive =
+            NatAction::Reflexive { internal: p("fd00:1::/64"), external: p("2001:db8:1::/64") };
         let six = Tuple { dst: a("2001:db8:1::abcd"), ..flow };
         let reflexive = NatRule::new(1, "r", 1, reflexive);
         assert_eq!(reflexive.translate_destination(six).dst, a("fd00:1::abcd"));

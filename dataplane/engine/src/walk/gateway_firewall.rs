@@ -116,24 +116,8 @@ impl<O: Observer> Walk<'_, O> {
         if let Some((record, _)) = self.recall_as(stage, &router.name, node, crossing.place)? {
             return self.judge_known(id, router, &record);
         }
-        if let Some(direction) = self.unforgotten() {
-            // The session is older than the firewall's rules: it is judged as it began.
-            let (judged, inward) = match direction {
-                Direction::Forward => (crossing.judged, crossing.inward),
-                Direction::Reply => (crossing.judged.reversed(), !crossing.inward),
-            };
-            let icmp = self.began_with();
-            let rule = router.gateway_firewall.lookup(inward, judged, icmp);
-            if rule.is_some_and(|r| r.action != Action::Allow) {
-                self.plan.kill = self.session_id();
-            }
-            self.refuse_unless_passed(id, router, rule)?;
-            if rule.is_none_or(|r| r.stateful) {
-                if !self.is_icmp_error() {
-                    self.remember_crossing(id, router, crossing.place, judged, inward, icmp, rule);
-                }
-                return Ok(());
-            }
+        if self.judge_unmet(id, router, crossing)? {
+            return Ok(());
         }
         if self.is_icmp_error() {
             return self.judge_error(id, router, crossing.inward);
@@ -153,6 +137,35 @@ impl<O: Observer> Walk<'_, O> {
         Ok(())
     }
 
+    /// A session that is older than the firewall's rules is judged as it began, whichever side's packet
+    /// comes. Returns whether it passes by that.
+    fn judge_unmet(&mut self, id: RouterId, router: &Router, crossing: &Crossing) -> Stop<bool> {
+        let Some((_, direction)) = &self.session else { return Ok(false) };
+        let (judged, inward) = match direction {
+            Direction::Forward => (crossing.judged, crossing.inward),
+            Direction::Reply => (crossing.judged.reversed(), !crossing.inward),
+        };
+        let icmp = self.began_with();
+        let rule = router.gateway_firewall.lookup(inward, judged, icmp);
+        if rule.is_some_and(|r| !r.stateful && r.action == Action::Allow) {
+            return Ok(false);
+        }
+        self.plan.timed = true;
+        if !self.is_unforgotten() {
+            // Another packet may find it otherwise.
+            self.cacheable = false;
+            return Ok(false);
+        }
+        if rule.is_some_and(|r| r.action != Action::Allow) {
+            self.plan.kill = self.session_id();
+        }
+        self.refuse_unless_passed(id, router, rule)?;
+        if !self.is_icmp_error() {
+            self.remember_crossing(id, router, crossing.place, judged, inward, icmp, rule);
+        }
+        Ok(true)
+    }
+
     /// An error about a flow that the firewall does not remember passes where a stateless rule allows
     /// the error itself.
     fn judge_error(&mut self, id: RouterId, router: &Router, inward: bool) -> Stop<()> {
@@ -163,8 +176,7 @@ impl<O: Observer> Walk<'_, O> {
             src_port: 0,
             dst_port: 0,
         });
-        let rule =
-            itself.and_then(|t| router.gateway_firewall.lookup(inward, t, self.icmp_code()));
+        let rule = itself.and_then(|t| router.gateway_firewall.lookup(inward, t, self.icmp_code()));
         self.refuse_unless_passed(id, router, rule)?;
         if rule.is_some_and(|r| !r.stateful) {
             return Ok(());
@@ -240,13 +252,14 @@ impl<O: Observer> Walk<'_, O> {
         Err(self.drop(stage, DropReason::Firewall, &router.name, key))
     }
 
-    /// Which way the packet goes in a session that the gateway's timers have not run out on: if the
-    /// firewall has no record of it, it never made one.
-    fn unforgotten(&self) -> Option<Direction> {
-        let (session, direction) = self.session.as_ref()?;
-        let state = session.progress.timer_state();
-        let timeout = self.view.net.timers.timeout(TimerClass::Gateway, state);
-        (session.last_seen + timeout > self.view.now).then_some(*direction)
+    /// Whether the gateway's timers have not run out on the session: if the firewall has no record of
+    /// it, it never made one.
+    fn is_unforgotten(&self) -> bool {
+        self.session.as_ref().is_some_and(|(session, _)| {
+            let state = session.progress.timer_state();
+            let timeout = self.view.net.timers.timeout(TimerClass::Gateway, state);
+            session.last_seen + timeout > self.view.now
+        })
     }
 
     /// ICMP type and code that the packet's flow began with.

@@ -98,6 +98,8 @@ pub struct Walk<'a, O: Observer> {
     fragment_to: Option<u32>,
     hold: Option<(Solicitation, Drop)>,
     cacheable: bool,
+    /// A stage has looked at TCP flags, which only a session's guard looks at again.
+    reads_flags: bool,
     plan: Plan,
 }
 
@@ -127,6 +129,7 @@ impl<'a, O: Observer> Walk<'a, O> {
             fragment_to: None,
             hold: None,
             cacheable: true,
+            reads_flags: false,
             plan: Plan { initiating: headers.ip().map(Tuple::of), ..Plan::default() },
         }
     }
@@ -144,7 +147,10 @@ impl<'a, O: Observer> Walk<'a, O> {
             .headers
             .ip()
             .is_some_and(|ip| ip.fragment.is_none() && !ip.options && ip.embedded().is_none());
+        let guarded =
+            !self.reads_flags || self.plan.session.is_some() || !self.plan.records.is_empty();
         let cacheable = self.cacheable
+            && guarded
             && plain
             && self.fragment_to.is_none()
             && self.answer.is_none()
@@ -228,7 +234,9 @@ impl<'a, O: Observer> Walk<'a, O> {
         rule: Option<RuleKey>,
     ) -> Box<Verdict> {
         self.note(stage, object, || match rule {
-            Some(RuleKey::Firewall(id) | RuleKey::GatewayFirewall(_, id)) => format!("dropped: {reason}, rule {id}"),
+            Some(RuleKey::Firewall(id) | RuleKey::GatewayFirewall(_, id)) => {
+                format!("dropped: {reason}, rule {id}")
+            }
             _ => format!("dropped: {reason}"),
         });
         Box::new(Verdict::Drop(Drop {
@@ -326,6 +334,7 @@ impl<'a, O: Observer> Walk<'a, O> {
     fn legal_flags(&mut self, stage: Stage, object: &str) -> Stop<()> {
         let later = self.ip().and_then(|ip| ip.fragment).is_some_and(|f| f.offset > 0);
         let flags = self.ip().and_then(|ip| ip.tcp()).map(|t| t.flags);
+        self.reads_flags |= flags.is_some();
         match flags {
             Some(flags) if !later && !legal_tcp_flags(flags) => {
                 Err(self.drop(stage, DropReason::TcpFlags, object, None))

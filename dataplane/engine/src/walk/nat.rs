@@ -206,7 +206,8 @@ impl<O: Observer> Walk<'_, O> {
         let private = router.private.iter().any(|p| p.contains(tuple.src));
         // What answers a flow that came in untranslated leaves untranslated.
         let answers = matches!(self.session, Some((_, Direction::Reply))) && !private;
-        let Some(rule) = rule.filter(|_| !answers) else {
+        let stateless = |r: &&NatRule| matches!(r.action, NatAction::Reflexive { .. });
+        let Some(rule) = rule.filter(|r| !answers || stateless(r)) else {
             if private {
                 return Err(self.drop(stage, DropReason::NoNatRule, &router.name, None));
             }
@@ -329,7 +330,9 @@ impl<O: Observer> Walk<'_, O> {
             outside.map(|r| (r, r.action))
         {
             let after = Tuple { src: offset(tuple.src, internal, external), ..tuple };
-            if matches!(rule.action, NatAction::Reflexive { .. }) {
+            // What a host sends to itself must differ from its own answer.
+            let told_apart = after.reversed() != way.came;
+            if told_apart && matches!(rule.action, NatAction::Reflexive { .. }) {
                 // Both ends have an external address of their own: replies find their way back alone.
                 return self.translate_statelessly(id, router, own, tuple, after);
             }

@@ -203,9 +203,7 @@ impl<O: Observer> Walk<'_, O> {
             Transport::Icmp(Icmp { message: IcmpMessage::Error(_), .. }) => {
                 self.drop(nat_stage(router), DropReason::IcmpUnmatched, &router.name, None)
             }
-            _ if !own => {
-                self.drop(nat_stage(router), DropReason::NoSession, &router.name, None)
-            }
+            _ if !own => self.drop(nat_stage(router), DropReason::NoSession, &router.name, None),
             Transport::Udp(_) => {
                 // What traceroute waits for at the last hop.
                 let source = self.original.ip().map(|o| o.dst);

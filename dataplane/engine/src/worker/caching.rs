@@ -144,11 +144,13 @@ impl Worker {
         }
     }
 
-    /// Whether a reset was judged by a session that had not heard from the cache yet; it has now.
+    /// Whether a walk that depends on it was judged by a session that had not heard from the cache yet,
+    /// as a reset's does; it has now.
     pub(super) fn is_behind(&mut self, walked: &Headers, outcome: &Outcome) -> bool {
         let is_reset =
             walked.ip().and_then(|ip| ip.tcp()).is_some_and(|t| t.flags & tcp_flags::RST != 0);
-        let Some((id, _)) = outcome.plan.session.filter(|_| is_reset) else { return false };
+        let depends = is_reset || outcome.plan.timed;
+        let Some((id, _)) = outcome.plan.session.filter(|_| depends) else { return false };
         let Some(session) = self.sessions.get(id) else { return false };
         let before = self.cached();
         self.forget_session(&session);
