@@ -63,7 +63,10 @@ pub struct Allocations {
     /// The highest number that a firewall rule ever had; 0: none had one.
     #[serde(default)]
     pub(crate) last_firewall_rule: u32,
-    /// Numbers of NAT rules by the rule's name.
+    /// Numbers of gateway firewall rules by `ROUTER NAME`.
+    #[serde(default)]
+    pub(crate) gateway_rules: BTreeMap<String, u32>,
+    /// Numbers of NAT rules by the rule's name; of a Tier-0's by `ROUTER NAME`.
     #[serde(default)]
     pub(crate) nat_rules: BTreeMap<String, u32>,
     /// Indices of ports by name.
@@ -98,6 +101,7 @@ impl Default for Allocations {
             transit: BTreeMap::new(),
             firewall_rules: BTreeMap::new(),
             last_firewall_rule: 0,
+            gateway_rules: BTreeMap::new(),
             nat_rules: BTreeMap::new(),
             ports: BTreeMap::new(),
             segments: BTreeMap::new(),

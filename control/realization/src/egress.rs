@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use definitions::model::{Definitions, SupervisorCluster};
-use definitions::own::{NatAction, NatMatch};
+use definitions::own::{NatAction, NatMatch, NatTranslated};
 use packet::Addr;
 
 use crate::Status;
@@ -32,7 +32,9 @@ pub(crate) fn allocate(
     if let Some(rules) = &spec.tier1.nat_rules {
         let general =
             rules.iter().find_map(|rule| match (rule.action, rule.source, rule.translated) {
-                (NatAction::Snat, NatMatch::Any, NatMatch::Network(net)) => {
+                (NatAction::Snat, NatMatch::Any, NatTranslated::Network(net))
+                    if net.prefix_len() == net.max_prefix_len() =>
+                {
                     Some(Addr::from(net.addr()))
                 }
                 _ => None,

@@ -4,8 +4,8 @@
 //! of documents goes into it. It either gives a whole lab or says everything that is wrong and changes nothing.
 //!
 //! The steps, a module each: `checks` (what the definitions together get wrong), `addressing` with `blocks` and
-//! `allocate` (who has which address, MAC, host), `topology` with `routes` (ports, segments, gateways), `nat`,
-//! `balancer`, `policy` with `security_policy`, `rules`, `pod_sets` and `unmatched` (the firewall), `endpoints` (emulated
+//! `allocate` (who has which address, MAC, host), `topology` with `routes` (ports, segments, gateways), `nat` with
+//! `external` (whose addresses the rules use), `gateway_firewall`, `balancer`, `policy` with `security_policy`, `rules`, `pod_sets` and `unmatched` (the firewall), `endpoints` (emulated
 //! hosts), `tables` and [`names`] (what people see and write).
 
 mod addressing;
@@ -16,7 +16,9 @@ mod blocks;
 mod checks;
 mod egress;
 mod endpoints;
+mod external;
 mod fault;
+mod gateway_firewall;
 mod grid;
 pub mod logical;
 mod macs;
@@ -115,13 +117,25 @@ pub fn realize(definitions: &Definitions, kept: &Allocations) -> Result<Realized
         compiled =
             policy::compile(definitions, cluster, &balancers, kept, &mut next, &mut messages);
         let nat = nat::table(cluster, kept, &mut next, &mut messages);
+        let firewall = gateway_firewall::of_tier1(cluster, kept, &mut next, &mut messages);
         if let Some(router) = topology.routers.iter_mut().find(|r| r.name == cluster.tier1()) {
             router.nat = nat;
+            router.gateway_firewall = firewall;
             router.balancer = balancers.server.clone();
         }
         apply_rules(&mut topology, &compiled);
         notice_unplaced(definitions, cluster, &mut messages);
     }
+    for tier0 in definitions.tier0_gateways.values() {
+        let nat = nat::tier0_table(tier0, kept, &mut next, &mut messages);
+        let firewall = gateway_firewall::of_tier0(tier0, kept, &mut next, &mut messages);
+        let name = topology::tier0_name(&tier0.meta.name);
+        if let Some(router) = topology.routers.iter_mut().find(|r| r.name == name) {
+            router.nat = nat;
+            router.gateway_firewall = firewall;
+        }
+    }
+    external::check(definitions, &addressing, &topology, &mut messages);
     let hosts =
         endpoints::build(definitions, &addressing, backends.as_ref(), &topology, &mut messages);
     messages.finish()?;

@@ -81,6 +81,8 @@ pub struct Logical {
     pub nat: Vec<NatRow>,
     /// `get dfw`, in the order of evaluation.
     pub dfw: Vec<FirewallRow>,
+    /// `get gatewayfirewall`, by gateway and in the order of evaluation.
+    pub gateway_firewall: Vec<GatewayFirewallRow>,
     /// `get routes`.
     pub routes: Vec<RouteRow>,
     /// `get ports`.
@@ -431,14 +433,18 @@ pub struct NatRow {
     pub id: u32,
     /// Priority; lower is asked first.
     pub priority: u32,
-    /// `SNAT` or `No SNAT`.
+    /// `SNAT`, `No SNAT`, `DNAT`, `No DNAT` or `Reflexive`.
     pub action: &'static str,
     /// `Any`, or networks.
     pub source: String,
     /// `Any`, or a network.
     pub destination: String,
-    /// The new source, `Any` for none, `-` where it could not be had.
+    /// `Any`, or a protocol with ports.
+    pub service: String,
+    /// The new address, of DNAT with its port; `Any` for none, `-` where it could not be had.
     pub translation: String,
+    /// Which address the gateway firewall sees: `internal`, `external`, or `bypass` for none.
+    pub firewall: &'static str,
     /// Name.
     pub name: String,
     /// The namespace whose flows alone it is for.
@@ -456,6 +462,8 @@ impl Row for NatRow {
         col("SOURCE"),
         col("DESTINATION"),
         col("TRANSLATION"),
+        wide("SERVICE"),
+        wide("FIREWALL"),
         wide("ROUTER"),
         wide("NAME"),
         col("HITS"),
@@ -471,6 +479,8 @@ impl Row for NatRow {
             self.source.clone(),
             self.destination.clone(),
             self.translation.clone(),
+            self.service.clone(),
+            self.firewall.to_owned(),
             self.router.clone(),
             self.name.clone(),
         ]
@@ -555,6 +565,79 @@ impl Row for FirewallRow {
     }
     fn namespace(&self) -> Option<&str> {
         self.namespace.as_deref()
+    }
+}
+
+/// A rule of a gateway's own firewall.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayFirewallRow {
+    /// Gateway.
+    pub router: String,
+    /// Number.
+    pub id: u32,
+    /// Name.
+    pub name: String,
+    /// Category.
+    pub category: String,
+    /// Place in its category.
+    pub sequence: u32,
+    /// `IN`, `OUT` or `IN_OUT`; in is from the uplink.
+    pub direction: String,
+    /// Sources.
+    pub source: String,
+    /// Destinations.
+    pub destination: String,
+    /// Services; `any` for all.
+    pub services: String,
+    /// `ALLOW`, `DROP` or `REJECT`.
+    pub action: String,
+    /// Whether it remembers what it allows.
+    pub stateful: bool,
+    /// Whether it is asked.
+    pub enabled: bool,
+    /// What it has counted.
+    #[serde(flatten)]
+    pub hits: HitCounts,
+}
+
+impl Row for GatewayFirewallRow {
+    const COLUMNS: &'static [Column] = &[
+        col("ROUTER"),
+        col("ID"),
+        col("NAME"),
+        col("CATEGORY"),
+        col("DIRECTION"),
+        col("SOURCE"),
+        col("DESTINATION"),
+        col("SERVICES"),
+        col("ACTION"),
+        wide("SEQUENCE"),
+        wide("STATEFUL"),
+        wide("ENABLED"),
+        col("HITS"),
+        wide("BYTES"),
+        wide("SESSIONS"),
+        wide("LAST-HIT"),
+    ];
+    fn cells(&self) -> Vec<String> {
+        [
+            self.router.clone(),
+            self.id.to_string(),
+            self.name.clone(),
+            self.category.clone(),
+            self.direction.clone(),
+            self.source.clone(),
+            self.destination.clone(),
+            self.services.clone(),
+            self.action.clone(),
+            self.sequence.to_string(),
+            self.stateful.to_string(),
+            self.enabled.to_string(),
+        ]
+        .into_iter()
+        .chain(self.hits.cells())
+        .collect()
     }
 }
 

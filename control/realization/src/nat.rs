@@ -1,26 +1,36 @@
-//! NAT rules of the Tier-1.
+//! NAT rules of the gateways.
+//!
+//! A Tier-0 has those that its definition states, and no others. Of the Tier-1:
 //!
 //! The article's three rules (F9) belong to the system: pods keep their source towards pods and towards the
 //! egress pool, and everything else leaves with the system's address. A namespace with an address of its own
-//! (F10) has a rule before that last one, and Services with an SNAT pool one before the namespaces'. `spec.tier1.natRules` is the whole table in place of all of these. Rules
-//! without a priority are ordered as NCP orders its own: NO_SNAT first, SNAT of every source last.
+//! (F10) has a rule before that last one, and Services with an SNAT pool one before the namespaces'.
+//! `spec.tier1.natRules` is the whole table in place of all of these. Rules without a priority are ordered as NCP
+//! orders its own: exemptions first, SNAT of every source last.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
-use definitions::own::{NatAction as ActionDefinition, NatMatch, NatRule as RuleDefinition};
-use engine::network::{NatAction, NatRule, NatTable, Prefix};
+use definitions::model::Tier0Gateway;
+use definitions::own::{
+    FirewallMatch as MatchDefinition, NatAction as ActionDefinition, NatMatch,
+    NatRule as RuleDefinition,
+};
+use engine::network::{AddressRange, FirewallMatch, NatAction, NatRule, NatTable, PortMap, Prefix};
+use ipnet::IpNet;
+use packet::Addr;
 
 use crate::addressing::{Cluster, SYSTEM, prefix4};
 use crate::allocate::{Pool, Request, assign};
 use crate::allocations::Allocations;
 use crate::fault::{Messages, Subject};
+use crate::gateway_firewall;
 use crate::snat_pool;
+use crate::topology::tier0_name;
 
-/// Priority of NO_SNAT rules.
-const NO_SNAT: u32 = 100;
-/// Priority of SNAT rules with a source.
-const SNAT: u32 = 1000;
+/// Priority of rules that exempt.
+const EXEMPT: u32 = 100;
+/// Priority of rules that translate something particular.
+const TRANSLATE: u32 = 1000;
 /// Priority of SNAT rules for every source.
 const SNAT_ANY: u32 = 2000;
 
@@ -51,46 +61,49 @@ pub(crate) fn table(
     };
     for (i, exemption) in tier1.no_snat.iter().enumerate() {
         rules.push(NatRule {
-            id: 0,
-            name: format!("no-snat-{}", i + 1),
-            priority: NO_SNAT,
             source: prefix(exemption.source).map(|p| vec![p]),
             destination: prefix(exemption.destination),
-            action: NatAction::NoSnat,
+            ..NatRule::new(0, format!("no-snat-{}", i + 1), EXEMPT, NatAction::NoSnat)
         });
     }
     for (namespace, address) in cluster.snat.iter().filter(|(n, _)| *n != SYSTEM) {
         let source: Vec<Prefix> = cluster.blocks_of(namespace).map(|b| prefix4(b.net)).collect();
         if !source.is_empty() {
-            rules.push(NatRule {
-                id: 0,
-                name: format!("{NAMESPACE_RULE}{namespace}"),
-                priority: SNAT,
-                source: Some(source),
-                destination: None,
-                action: NatAction::Snat(*address),
-            });
+            let action = NatAction::Snat(AddressRange::host(*address));
+            let name = format!("{NAMESPACE_RULE}{namespace}");
+            rules
+                .push(NatRule { source: Some(source), ..NatRule::new(0, name, TRANSLATE, action) });
         }
     }
     rules.extend(snat_pool::rules(cluster));
-    let ordered = NatTable::new(rules);
-    let numbers = number(&ordered, &subject, kept, messages);
-    let numbered = ordered
-        .rules()
-        .iter()
-        .map(|r| NatRule { id: numbers.get(&r.name).copied().unwrap_or(0), ..r.clone() })
-        .collect();
-    next.nat_rules = numbers;
-    NatTable::new(numbered)
+    numbered(rules, "", &subject, kept, next, messages)
 }
 
-/// Numbers from 1, in the order of evaluation at first.
-fn number(
-    table: &NatTable,
+/// The table of a Tier-0.
+pub(crate) fn tier0_table(
+    tier0: &Tier0Gateway,
+    kept: &Allocations,
+    next: &mut Allocations,
+    messages: &mut Messages,
+) -> NatTable {
+    let subject = Subject::new("Tier0Gateway", &tier0.meta);
+    let rules = tier0.spec.nat_rules.iter().enumerate();
+    let rules = rules.filter_map(|(i, rule)| explicit(i, rule, &subject, messages)).collect();
+    let gateway = format!("{} ", tier0_name(&tier0.meta.name));
+    numbered(rules, &gateway, &subject, kept, next, messages)
+}
+
+/// Numbers rules from 1, in the order of evaluation at first. A number is kept under `gateway` and the rule's
+/// name.
+fn numbered(
+    rules: Vec<NatRule>,
+    gateway: &str,
     subject: &Subject,
     kept: &Allocations,
+    next: &mut Allocations,
     messages: &mut Messages,
-) -> BTreeMap<String, u32> {
+) -> NatTable {
+    let ordered = NatTable::new(rules);
     let pool = Pool {
         what: "number",
         name: "the NAT table".to_owned(),
@@ -99,14 +112,22 @@ fn number(
         open: false,
         show: |n| n.to_string(),
     };
-    let requests: Vec<Request> = table
+    let key = |rule: &NatRule| format!("{gateway}{}", rule.name);
+    let requests: Vec<Request> = ordered
         .rules()
         .iter()
-        .map(|r| Request { owner: r.name.clone(), pin: None, subject: subject.clone() })
+        .map(|r| Request { owner: key(r), pin: None, subject: subject.clone() })
         .collect();
     let given =
         assign(&pool, &requests, |k| kept.nat_rules.get(k).copied().map(u64::from), messages);
-    given.into_iter().filter_map(|(k, n)| Some((k, u32::try_from(n).ok()?))).collect()
+    let number = |rule: &NatRule| {
+        let number = given.get(&key(rule)).and_then(|n| u32::try_from(*n).ok());
+        number.unwrap_or(0)
+    };
+    let rules = ordered.rules().iter();
+    let rules: Vec<NatRule> = rules.map(|r| NatRule { id: number(r), ..r.clone() }).collect();
+    next.nat_rules.extend(rules.iter().map(|r| (key(r), r.id)));
+    NatTable::new(rules)
 }
 
 /// The article's rules.
@@ -114,80 +135,99 @@ fn system(cluster: &Cluster<'_>) -> Vec<NatRule> {
     let spec = cluster.spec();
     let pods = prefix4(*spec.pod_cidr);
     let exempt = |name: &str, destination: Prefix| NatRule {
-        id: 0,
-        name: name.to_owned(),
-        priority: NO_SNAT,
         source: Some(vec![pods]),
         destination: Some(destination),
-        action: NatAction::NoSnat,
+        ..NatRule::new(0, name, EXEMPT, NatAction::NoSnat)
     };
     let mut rules =
         vec![exempt("no-snat-pods", pods), exempt("no-snat-egress", prefix4(*spec.egress_cidr))];
     if let Some(address) = cluster.snat.get(SYSTEM) {
-        rules.push(NatRule {
-            id: 0,
-            name: "snat-system".to_owned(),
-            priority: SNAT_ANY,
-            source: None,
-            destination: None,
-            action: NatAction::Snat(*address),
-        });
+        let action = NatAction::Snat(AddressRange::host(*address));
+        rules.push(NatRule::new(0, "snat-system", SNAT_ANY, action));
     }
     rules
 }
 
 fn prefix(side: NatMatch) -> Option<Prefix> {
-    match side {
-        NatMatch::Any => None,
-        NatMatch::Network(net) => Some(Prefix::new(net.network().into(), net.prefix_len())),
-    }
+    side.network().map(prefix_of)
 }
 
-/// A rule as the user wrote it. Its name tells its content, so that a number stays with its rule when the
-/// order of writing changes.
+/// `Prefix` of a network.
+pub(crate) fn prefix_of(net: IpNet) -> Prefix {
+    Prefix::new(net.network().into(), net.prefix_len())
+}
+
+/// A rule as the user wrote it. Its name tells its content where it has none of its own, so that a number stays
+/// with its rule when the order of writing changes.
 fn explicit(
     at: usize,
     rule: &RuleDefinition,
     subject: &Subject,
     messages: &mut Messages,
 ) -> Option<NatRule> {
-    let action = match (rule.action, rule.translated) {
-        (ActionDefinition::NoSnat, NatMatch::Any) => NatAction::NoSnat,
-        (ActionDefinition::NoSnat, NatMatch::Network(_)) => {
-            let message = format!("natRules[{at}]: NO_SNAT translates to nothing");
-            messages.fault(subject, message, "remove 'translated'");
-            return None;
-        }
-        (ActionDefinition::Snat, NatMatch::Network(net))
-            if is_host(net.addr(), net.prefix_len()) =>
-        {
-            NatAction::Snat(net.addr().into())
-        }
-        (ActionDefinition::Snat, _) => {
-            let message = format!("natRules[{at}]: SNAT needs one address to translate to");
-            messages.fault(subject, message, "write for instance 'translated: 172.16.2.1'");
-            return None;
-        }
+    let Some(action) = action(rule) else {
+        let message =
+            format!("natRules[{at}]: {} cannot translate to {}", rule.action, rule.translated);
+        messages.fault(subject, message, "see the fields of natRules in the reference");
+        return None;
     };
-    let stated = match (rule.action, rule.source) {
-        (ActionDefinition::NoSnat, _) => NO_SNAT,
-        (ActionDefinition::Snat, NatMatch::Network(_)) => SNAT,
-        (ActionDefinition::Snat, NatMatch::Any) => SNAT_ANY,
+    let stated = match rule.action {
+        ActionDefinition::NoSnat | ActionDefinition::NoDnat => EXEMPT,
+        ActionDefinition::Snat if rule.source == NatMatch::Any => SNAT_ANY,
+        ActionDefinition::Snat | ActionDefinition::Dnat | ActionDefinition::Reflexive => TRANSLATE,
     };
     let priority = rule.priority.unwrap_or(stated);
+    let reflexive = rule.action == ActionDefinition::Reflexive;
     Some(NatRule {
-        id: 0,
-        name: format!(
-            "rule {priority} {} {} {} {}",
-            action, rule.source, rule.destination, rule.translated
-        ),
-        priority,
-        source: prefix(rule.source).map(|p| vec![p]),
-        destination: prefix(rule.destination),
-        action,
+        source: prefix(rule.source).filter(|_| !reflexive).map(|p| vec![p]),
+        destination: prefix(rule.destination).filter(|_| !reflexive),
+        service: rule.service.as_ref().map(gateway_firewall::service),
+        firewall_match: match rule.firewall_match {
+            MatchDefinition::Internal => FirewallMatch::Internal,
+            MatchDefinition::External => FirewallMatch::External,
+            MatchDefinition::Bypass => FirewallMatch::Bypass,
+        },
+        ..NatRule::new(0, name(rule, priority), priority, action)
     })
 }
 
-fn is_host(address: IpAddr, len: u8) -> bool {
-    len == if address.is_ipv4() { 32 } else { 128 }
+fn name(rule: &RuleDefinition, priority: u32) -> String {
+    if let Some(name) = &rule.name {
+        return name.clone();
+    }
+    let mut name = format!(
+        "rule {priority} {} {} {} {}",
+        rule.action, rule.source, rule.destination, rule.translated
+    );
+    if let Some(service) = &rule.service {
+        name.push_str(&format!(" {service}"));
+    }
+    if let Some(port) = rule.translated_port {
+        name.push_str(&format!(" to {port}"));
+    }
+    name
+}
+
+/// `None` if the fields do not fit, which the checks of definitions rule out.
+fn action(rule: &RuleDefinition) -> Option<NatAction> {
+    let network = || rule.translated.network().map(prefix_of);
+    match rule.action {
+        ActionDefinition::NoSnat => Some(NatAction::NoSnat),
+        ActionDefinition::NoDnat => Some(NatAction::NoDnat),
+        ActionDefinition::Snat => {
+            let (first, last) = rule.translated.ends()?;
+            AddressRange::new(Addr::from(first), Addr::from(last)).map(NatAction::Snat)
+        }
+        ActionDefinition::Dnat => {
+            let original = rule.service.as_ref().and_then(|s| s.ports.first());
+            let ports = rule.translated_port.map(|to| PortMap {
+                original: original.map_or(to.first(), |ports| ports.first()),
+                translated: (to.first(), to.last()),
+            });
+            Some(NatAction::Dnat { to: network()?, ports })
+        }
+        ActionDefinition::Reflexive => {
+            Some(NatAction::Reflexive { internal: prefix(rule.source)?, external: network()? })
+        }
+    }
 }

@@ -1,13 +1,17 @@
 //! Routes: connected, static, what the Tier-1 advertises, and the summaries that end what nobody has.
 
-use definitions::own::{NatAction, NatMatch};
+use std::net::IpAddr;
+
+use definitions::own::{NatAction, NatRule};
 use engine::network::{
     Attachment, Interface, InterfaceId, NextHop, Prefix, Route, RouteSource, RouteTarget, SegmentId,
 };
+use ipnet::{IpNet, IpSubnets, Ipv4Subnets, Ipv6Subnets};
 use packet::Addr;
 
 use crate::addressing::{Cluster, prefix4};
 use crate::fault::{Messages, Subject};
+use crate::nat;
 use crate::snat_pool;
 
 /// Distance of what a Tier-1 advertises: after connected (0) and static (1).
@@ -95,16 +99,44 @@ pub(crate) fn services_of(cluster: &Cluster<'_>) -> Vec<(Addr, RouteSource)> {
     let mut all: Vec<(Addr, RouteSource)> =
         cluster.snat.values().map(|a| (*a, RouteSource::Tier1Nat)).collect();
     all.extend(snat_pool::addresses(cluster).map(|(_, a)| (a, RouteSource::Tier1Nat)));
-    for rule in cluster.spec().tier1.nat_rules.iter().flatten() {
-        if let (NatAction::Snat, NatMatch::Network(net)) = (rule.action, rule.translated) {
-            all.push((net.addr().into(), RouteSource::Tier1Nat));
-        }
-    }
     all.extend(cluster.vips.values().map(|a| (*a, RouteSource::Tier1LbVip)));
     all.extend(cluster.balancer_pool().into_iter().map(|a| (a, RouteSource::Tier1LbSnat)));
     all.sort();
     all.dedup_by_key(|(address, _)| *address);
     all
+}
+
+/// What the outside uses for the inside by a NAT rule: no address that a rule leaves alone.
+pub(crate) fn external_networks(rule: &NatRule) -> Vec<IpNet> {
+    let ends = match rule.action {
+        NatAction::Snat | NatAction::Reflexive => rule.translated.ends(),
+        NatAction::Dnat => rule.destination.network().map(|n| (n.network(), n.broadcast())),
+        NatAction::NoSnat | NatAction::NoDnat => None,
+    };
+    let subnets = match ends {
+        Some((IpAddr::V4(first), IpAddr::V4(last))) => {
+            IpSubnets::V4(Ipv4Subnets::new(first, last, 0))
+        }
+        Some((IpAddr::V6(first), IpAddr::V6(last))) => {
+            IpSubnets::V6(Ipv6Subnets::new(first, last, 0))
+        }
+        _ => return Vec::new(),
+    };
+    subnets.collect()
+}
+
+/// Networks of the cluster's own NAT rules that the Tier-0 must send to the Tier-1.
+fn translated(cluster: &Cluster<'_>) -> Vec<Prefix> {
+    let rules = cluster.spec().tier1.nat_rules.iter().flatten();
+    let mut all: Vec<Prefix> = rules.flat_map(external_networks).map(nat::prefix_of).collect();
+    all.sort();
+    all.dedup();
+    all
+}
+
+/// Whether the cluster's NAT rules translate IPv6, which else never leaves it.
+pub(crate) fn translates_v6(cluster: &Cluster<'_>) -> bool {
+    translated(cluster).iter().any(|p| !p.first().is_v4())
 }
 
 /// What the Tier-1 advertises to the Tier-0: its segments, which the way back needs, and the addresses it has
@@ -117,6 +149,11 @@ pub(crate) fn advertised(cluster: &Cluster<'_>, hop: NextHop) -> Vec<Route> {
         .collect();
     for (address, source) in services_of(cluster) {
         routes.push(via(Prefix::host(address), source, TIER1_DISTANCE, hop));
+    }
+    for prefix in translated(cluster) {
+        if !routes.iter().any(|r| r.prefix == prefix) {
+            routes.push(via(prefix, RouteSource::Tier1Nat, TIER1_DISTANCE, hop));
+        }
     }
     routes
 }

@@ -14,7 +14,7 @@ use std::net::Ipv4Addr;
 
 use definitions::model::{Definitions, ObjectName, Pod, Service, ServiceType, SupervisorCluster};
 use definitions::own::{AddressRange, SnatPool};
-use engine::network::{NatAction, NatRule, Prefix};
+use engine::network::{AddressRange as SourceRange, NatAction, NatRule, Prefix};
 use packet::Addr;
 
 use crate::Status;
@@ -266,17 +266,12 @@ fn assign_pool(
 pub(crate) fn rules<'a>(cluster: &'a Cluster<'_>) -> impl Iterator<Item = NatRule> + 'a {
     cluster.service_snat.iter().filter(|(_, snat)| !snat.pods.is_empty()).map(|(key, snat)| {
         let (priority, action) = match snat.address {
-            Ok(address) => (SNAT_SERVICE, NatAction::Snat(address)),
+            Ok(address) => (SNAT_SERVICE, NatAction::Snat(SourceRange::host(address))),
             Err(_) => (WITHOUT_ADDRESS, NatAction::NoAddress),
         };
-        NatRule {
-            id: 0,
-            name: format!("{SERVICE_RULE}{key}"),
-            priority,
-            source: Some(snat.pods.iter().map(|(_, address)| Prefix::host(*address)).collect()),
-            destination: None,
-            action,
-        }
+        let source = snat.pods.iter().map(|(_, address)| Prefix::host(*address)).collect();
+        let name = format!("{SERVICE_RULE}{key}");
+        NatRule { source: Some(source), ..NatRule::new(0, name, priority, action) }
     })
 }
 

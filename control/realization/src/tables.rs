@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use definitions::model::{Definitions, ObjectName, ServiceType};
 use definitions::own::EthernetProtocol;
 use engine::network::{
-    Interface, NatAction, Network, PoolSnat, Prefix, Route, RouteTarget, Router, VirtualServer,
+    FirewallMatch, Interface, NatAction, NatRule, Network, PoolSnat, Prefix, Route, RouteTarget,
+    Router, Service, VirtualServer,
 };
 use hosts::HostSpec;
 use packet::{Addr, Mac, protocol};
@@ -14,9 +15,8 @@ use crate::Status;
 use crate::addressing::{Addressing, Block, CONTROL_PLANE, Cluster, SYSTEM, is_system, prefix4};
 use crate::balancer::Balancers;
 use crate::logical::{
-    FirewallRow, HitCounts, HostRow, Logical, NamespaceRow, NatRow, PodRow, PortRow, RouteRow,
-    SegmentRow,
-    ServiceRow, VirtualServerRow,
+    FirewallRow, GatewayFirewallRow, HitCounts, HostRow, Logical, NamespaceRow, NatRow, PodRow,
+    PortRow, RouteRow, SegmentRow, ServiceRow, VirtualServerRow,
 };
 use crate::nat;
 use crate::snat_pool;
@@ -44,6 +44,7 @@ impl Tables<'_> {
             virtual_servers: self.virtual_servers(),
             nat: self.nat(),
             dfw: self.firewall(),
+            gateway_firewall: self.gateway_firewall(),
             routes: self.routes(),
             ports: self.ports(),
         }
@@ -288,28 +289,29 @@ impl Tables<'_> {
     }
 
     fn nat(&self) -> Vec<NatRow> {
-        let any = || "Any".to_owned();
+        let routers = self.network.routers.iter();
+        routers.flat_map(|r| r.nat.rules().iter().map(|rule| nat_row(&r.name, rule))).collect()
+    }
+
+    fn gateway_firewall(&self) -> Vec<GatewayFirewallRow> {
+        let mut routers: Vec<&Router> = self.network.routers.iter().collect();
+        routers.sort_by(|a, b| a.name.cmp(&b.name));
         let mut rows = Vec::new();
-        for router in &self.network.routers {
-            rows.extend(router.nat.rules().iter().map(|rule| NatRow {
+        for router in routers {
+            let enabled = !router.gateway_firewall.is_disabled();
+            rows.extend(router.gateway_firewall.rules().iter().map(|rule| GatewayFirewallRow {
                 router: router.name.clone(),
                 id: rule.id,
-                priority: rule.priority,
-                action: match rule.action {
-                    NatAction::Snat(_) | NatAction::NoAddress => "SNAT",
-                    NatAction::NoSnat => "No SNAT",
-                },
-                source: rule.source.as_ref().map_or_else(any, |s| {
-                    s.iter().map(Prefix::to_string).collect::<Vec<_>>().join(",")
-                }),
-                destination: rule.destination.map_or_else(any, |p| p.to_string()),
-                translation: match rule.action {
-                    NatAction::Snat(address) => address.to_string(),
-                    NatAction::NoSnat => any(),
-                    NatAction::NoAddress => "-".to_owned(),
-                },
                 name: rule.name.clone(),
-                namespace: nat::namespace_of(rule).map(str::to_owned),
+                category: rule.category.to_string(),
+                sequence: rule.sequence,
+                direction: rule.direction.to_string(),
+                source: rule.source_text.clone(),
+                destination: rule.destination_text.clone(),
+                services: services(&rule.services),
+                action: rule.action.to_string(),
+                stateful: rule.stateful,
+                enabled: enabled && !rule.disabled,
                 hits: HitCounts::default(),
             }));
         }
@@ -356,7 +358,6 @@ impl Tables<'_> {
         });
         let rules = self.network.firewall.rules.iter();
         let layer3 = rules.map(|rule| {
-            let services: Vec<String> = rule.services.iter().map(ToString::to_string).collect();
             // `NetworkPolicy NS/NAME` or `Namespace NS`.
             let object = rule.origin.split_once(' ').map(|(_, object)| object);
             let namespace = object.map(|o| o.split_once('/').map_or(o, |(ns, _)| ns).to_owned());
@@ -368,7 +369,7 @@ impl Tables<'_> {
                 direction: rule.direction.to_string(),
                 source: rule.source_text.clone(),
                 destination: rule.destination_text.clone(),
-                services: if services.is_empty() { "any".to_owned() } else { services.join(" ") },
+                services: services(&rule.services),
                 applied_to: rule.applied_to_text.clone(),
                 action: rule.action.to_string(),
                 origin: rule.origin.clone(),
@@ -445,6 +446,57 @@ fn ether_types(ether_types: &[u16]) -> String {
 /// The networks of a block, IPv4 first.
 fn block_networks(block: &Block) -> impl Iterator<Item = String> + use<> {
     std::iter::once(block.net.to_string()).chain(block.v6.map(|net| net.to_string()))
+}
+
+fn services(services: &[Service]) -> String {
+    if services.is_empty() {
+        return "any".to_owned();
+    }
+    services.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}
+
+fn nat_row(router: &str, rule: &NatRule) -> NatRow {
+    let any = || "Any".to_owned();
+    let list = |p: &Vec<Prefix>| p.iter().map(Prefix::to_string).collect::<Vec<_>>().join(",");
+    let mut source = rule.source.as_ref().map_or_else(any, list);
+    let (action, translation) = match rule.action {
+        NatAction::Snat(range) => ("SNAT", range.to_string()),
+        NatAction::NoAddress => ("SNAT", "-".to_owned()),
+        NatAction::NoSnat => ("No SNAT", any()),
+        NatAction::NoDnat => ("No DNAT", any()),
+        NatAction::Dnat { to, ports } => {
+            let address =
+                if to.first() == to.last() { to.first().to_string() } else { to.to_string() };
+            let translation = match ports.map(|p| p.translated) {
+                None => address,
+                Some((first, last)) if first == last => format!("{address} port {first}"),
+                Some((first, last)) => format!("{address} ports {first}-{last}"),
+            };
+            ("DNAT", translation)
+        }
+        NatAction::Reflexive { internal, external } => {
+            source = internal.to_string();
+            ("Reflexive", external.to_string())
+        }
+    };
+    NatRow {
+        router: router.to_owned(),
+        id: rule.id,
+        priority: rule.priority,
+        action,
+        source,
+        destination: rule.destination.map_or_else(any, |p| p.to_string()),
+        service: rule.service.as_ref().map_or_else(any, ToString::to_string),
+        translation,
+        firewall: match rule.firewall_match {
+            FirewallMatch::Internal => "internal",
+            FirewallMatch::External => "external",
+            FirewallMatch::Bypass => "bypass",
+        },
+        name: rule.name.clone(),
+        namespace: nat::namespace_of(rule).map(str::to_owned),
+        hits: HitCounts::default(),
+    }
 }
 
 fn members(server: &VirtualServer) -> impl Iterator<Item = String> + '_ {

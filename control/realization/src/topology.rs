@@ -10,9 +10,9 @@ use std::sync::Arc;
 use definitions::model::{Definitions, ObjectName, Tier0Gateway};
 use definitions::own::{EcmpHash as HashDefinition, Tier0Route, UrpfMode};
 use engine::network::{
-    Attachment, EcmpHash, Fib, Interface, InterfaceId, NatTable, NextHop, Port, PortId, Prefix,
-    Route, RouteSource, RouteTarget, Router, RouterId, Segment, SegmentId, Side, Tier, Urpf,
-    VirtualServers, Vnic,
+    Attachment, EcmpHash, Fib, GatewayFirewall, Interface, InterfaceId, NatTable, NextHop, Port,
+    PortId, Prefix, Route, RouteSource, RouteTarget, Router, RouterId, Segment, SegmentId, Side,
+    Tier, Urpf, VirtualServers, Vnic,
 };
 use packet::{Addr, Mac};
 
@@ -349,6 +349,7 @@ fn router(name: String, tier: Tier, interfaces: Vec<(InterfaceId, Interface)>) -
         }),
         fib: Fib::default(),
         nat: NatTable::default(),
+        gateway_firewall: GatewayFirewall::default(),
         balancer: VirtualServers::default(),
         local: std::collections::BTreeSet::new(),
         private: Vec::new(),
@@ -515,6 +516,10 @@ fn tier1_router(
     if above.is_some() {
         let hop = NextHop { interface: uplink, gateway: Some(cluster.transit.0) };
         table.push(routes::via(Prefix::new(Addr::UNSPECIFIED_V4, 0), RouteSource::Static, 1, hop));
+        if routes::translates_v6(cluster) {
+            let everywhere = Prefix::new(Addr::UNSPECIFIED_V6, 0);
+            table.push(routes::via(everywhere, RouteSource::Static, 1, hop));
+        }
     } else {
         // Without an uplink nothing carries the address that automap takes as source.
         router.local.insert(cluster.transit.1);
@@ -528,7 +533,7 @@ fn tier1_router(
             vec![prefix4(*spec.pod_cidr), prefix4(*spec.service_cidr), prefix4(*spec.transit_cidr)];
     }
     if let Some(v6) = cluster.spec().pod_cidr_v6 {
-        // No IPv6 network leads out of the cluster, with NAT or without.
+        // No IPv6 network leads out of the cluster but by a NAT rule.
         router.private.push(Prefix::new(v6.network().into(), v6.prefix_len()));
     }
     router

@@ -271,6 +271,9 @@ pub enum Kind {
     Nat,
     /// Distributed firewall rules in the order of evaluation
     Dfw,
+    /// Gateway firewall rules in the order of evaluation
+    #[value(alias = "gfw")]
+    Gatewayfirewall,
     /// Routes of all gateways
     Routes,
     /// Sessions

@@ -9,7 +9,7 @@ use hosts::Lab;
 use packet::Time;
 use realization::Realized;
 use realization::logical::{
-    Column, FirewallRow, HitCounts, NatRow, PortRow, Row, VirtualServerRow,
+    Column, FirewallRow, GatewayFirewallRow, HitCounts, NatRow, PortRow, Row, VirtualServerRow,
 };
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -101,19 +101,23 @@ fn stage(network: &Network, record: &engine::StageRecord) -> String {
     let place = match record.node {
         Node::Balancer(port) => format!("dlb {}", port_name(network, port)),
         Node::Firewall(port) => format!("dfw {}", port_name(network, port)),
-        Node::Gateway(router) => {
-            network.router(router).map_or_else(|| "gateway".to_owned(), |r| r.name.clone())
-        }
+        Node::Gateway(router) => router_name(network, router),
+        Node::GatewayFirewall(router) => format!("gfw {}", router_name(network, router)),
     };
     match record.kind {
         RecordKind::Firewall { rule: Some(rule), .. } => format!("{place} rule {rule}"),
         RecordKind::Firewall { rule: None, .. } => format!("{place} no rule"),
+        RecordKind::Untranslated => format!("{place} not translated"),
         RecordKind::SourcePort => format!("{place} source port: {}", record.after),
         RecordKind::Nat { rule } => format!("{place} NAT rule {rule}: {}", record.after),
         RecordKind::Balancer { server, port, .. } => {
             format!("{place} {server}:{port}: {}", record.after)
         }
     }
+}
+
+fn router_name(network: &Network, id: RouterId) -> String {
+    network.router(id).map_or_else(|| "gateway".to_owned(), |r| r.name.clone())
 }
 
 fn port_name(network: &Network, port: PortId) -> String {
@@ -196,9 +200,13 @@ pub fn rule_name(network: &Network, key: RuleKey) -> String {
             .firewall
             .identity(id)
             .map_or_else(|| id.to_string(), |(name, origin)| format!("{id} {name} ({origin})")),
+        RuleKey::GatewayFirewall(router, id) => network
+            .router(router)
+            .and_then(|r| r.gateway_firewall.rules().iter().find(|n| n.id == id))
+            .map_or_else(|| id.to_string(), |n| format!("{id} {}", n.name)),
         RuleKey::Nat(router, id) => network
             .router(router)
-            .and_then(|r| r.nat.rules().iter().find(|n| n.id == id))
+            .and_then(|r| r.nat.rule(id))
             .map_or_else(|| id.to_string(), |n| format!("{id} {}", n.name)),
         RuleKey::Server(router, address, protocol, port) => {
             let servers = match router.and_then(|r| network.router(r)) {
@@ -305,6 +313,17 @@ pub fn nat_rules(realized: &Realized, hits: &Hits) -> Vec<NatRow> {
     rows.map(|row| {
         let key = router(&row.router).map(|(at, _)| RuleKey::Nat(RouterId(at), row.id));
         NatRow { hits: hit_counts(hits, key), ..row }
+    })
+    .collect()
+}
+
+/// The gateways' firewall rules with what they have counted.
+pub fn gateway_rules(realized: &Realized, hits: &Hits) -> Vec<GatewayFirewallRow> {
+    let router = |name: &str| (0..).zip(&realized.network.routers).find(|(_, r)| r.name == name);
+    let rows = realized.logical.gateway_firewall.iter().cloned();
+    rows.map(|row| {
+        let key = router(&row.router).map(|(at, _)| RuleKey::GatewayFirewall(RouterId(at), row.id));
+        GatewayFirewallRow { hits: hit_counts(hits, key), ..row }
     })
     .collect()
 }

@@ -166,8 +166,8 @@ pub struct NatRule {
     /// Which address the gateway firewall judges.
     #[serde(default)]
     pub firewall_match: FirewallMatch,
-    /// Lower wins. Left out: NO_SNAT and NO_DNAT 100, rules with a source or destination 1000, others 2000. Equal
-    /// priorities: the longer match, then the name.
+    /// Lower wins. Left out: NO_SNAT and NO_DNAT 100, SNAT of every source 2000, others 1000. Equal priorities: the
+    /// longer match, then the name.
     pub priority: Option<u32>,
 }
 

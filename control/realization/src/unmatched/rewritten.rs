@@ -6,7 +6,7 @@
 //! yet, to the rule that decides about it.
 
 use definitions::model::Definitions;
-use definitions::own::SnatMode;
+use definitions::own::{NatAction, NatRule, SnatMode};
 use engine::network::{
     Action, AddressSet, Direction, Member, PoolSnat, Rule, VirtualServer, VirtualServers,
 };
@@ -71,7 +71,11 @@ impl<'s, 'a> Rewriting<'s, 'a> {
         let transparent = cluster.spec().load_balancer.snat == SnatMode::Transparent
             || server.servers().iter().any(|s| s.snat == PoolSnat::Transparent);
         let balancer = cluster.balancer_addresses();
-        let sources = (cluster.nat && !transparent).then(|| {
+        // A rule that gives the outside an address of the inside lets everybody in with his own.
+        let forwards =
+            |rule: &NatRule| matches!(rule.action, NatAction::Dnat | NatAction::Reflexive);
+        let forwarded = cluster.spec().tier1.nat_rules.iter().flatten().any(forwards);
+        let sources = (cluster.nat && !transparent && !forwarded).then(|| {
             let pods = cluster.pods.values().map(|(_, workload)| workload);
             let inside = addresses(pods.chain(cluster.vms.iter().map(|vm| &vm.eth1)));
             inside.union(&AddressSet::from_ranges(balancer.iter().map(|a| (*a, *a))))

@@ -8,7 +8,7 @@ use crate::observed::Observed;
 use crate::open::{Opened, lab, open};
 use crate::output::{Format, print, render};
 use crate::tables::{
-    drops_of, firewall_rules, nat_rules, neighbors, port_traffic, sessions, virtual_servers,
+    drops_of, firewall_rules, gateway_rules, nat_rules, neighbors, port_traffic, sessions, virtual_servers,
 };
 use realization::Realized;
 use realization::logical::Row;
@@ -62,6 +62,7 @@ pub fn text(
         Kind::Virtualservers => out.rows(&virtual_servers(realized, &observed.hits)),
         Kind::Nat => out.rows(&nat_rules(realized, &observed.hits)),
         Kind::Dfw => out.rows(&firewall_rules(realized, &observed.hits)),
+        Kind::Gatewayfirewall => out.rows(&gateway_rules(realized, &observed.hits)),
         Kind::Routes => out.rows(&logical.routes),
         Kind::Ports => out.rows(&port_traffic(realized, &observed.ports)),
         Kind::Neighbors => out.rows(&neighbors(network, &observed.neighbors)),

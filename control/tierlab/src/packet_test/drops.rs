@@ -100,9 +100,15 @@ pub(super) fn names(network: &Network, key: RuleKey) -> Vec<String> {
             let texts = identity.flat_map(|(name, origin)| [name.to_owned(), origin.to_owned()]);
             std::iter::once(id.to_string()).chain(texts).collect()
         }
-        RuleKey::Nat(router, id) => {
-            let rules = network.router(router).map(|r| r.nat.rules()).unwrap_or_default();
+        RuleKey::GatewayFirewall(router, id) => {
+            let firewall = network.router(router).map(|r| &r.gateway_firewall);
+            let rules = firewall.map(|f| f.rules()).unwrap_or_default();
             let name = rules.iter().find(|rule| rule.id == id).map(|rule| rule.name.clone());
+            std::iter::once(id.to_string()).chain(name).collect()
+        }
+        RuleKey::Nat(router, id) => {
+            let rule = network.router(router).and_then(|r| r.nat.rule(id));
+            let name = rule.map(|rule| rule.name.clone());
             std::iter::once(id.to_string()).chain(name).collect()
         }
         RuleKey::Server(router, address, protocol, port) => {

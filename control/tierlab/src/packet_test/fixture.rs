@@ -12,10 +12,10 @@ use super::{Resolver, TestBed};
 use definitions::model::{Meta, Object, PacketTest, Source};
 use definitions::own::{AddressExpr, MacExpr, PortRef};
 use engine::network::{
-    Action, AddressSet, Attachment, Category, Direction, Fib, Firewall, Interface, InterfaceId,
-    NatAction, NatRule, NatTable, Network, NextHop, Port, PortId, Prefix, Route, RouteSource,
-    RouteTarget, Router, RouterId, Rule, Segment, SegmentId, SegmentSecurity, Service,
-    ServicePorts, Side, Tier, Urpf, Vnic,
+    Action, AddressRange, AddressSet, Attachment, Category, Direction, Fib, Firewall,
+    GatewayFirewall, Interface, InterfaceId, NatAction, NatRule, NatTable, Network, NextHop, Port,
+    PortId, Prefix, Route, RouteSource, RouteTarget, Router, RouterId, Rule, Segment, SegmentId,
+    SegmentSecurity, Service, ServicePorts, Side, Tier, Urpf, Vnic,
 };
 use hosts::routing::TABLE_MAIN;
 use hosts::{HostConfig, HostSpec, InterfaceConfig};
@@ -89,6 +89,7 @@ fn routers() -> Vec<Router> {
         interfaces,
         fib: Fib::build(routes, 8),
         nat: NatTable::default(),
+        gateway_firewall: GatewayFirewall::default(),
         balancer: engine::network::VirtualServers::default(),
         local: std::collections::BTreeSet::new(),
         private: Vec::new(),
@@ -119,7 +120,15 @@ fn routers() -> Vec<Router> {
             route("0.0.0.0/0", 1, "100.64.0.0"),
         ],
     );
-    tier1.nat = NatTable::new(vec![NatRule { source: Some(vec![prefix("10.244.0.0/20")]), ..NatRule::new(11, "snat-bank".to_owned(), 1000, NatAction::Snat(AddressRange::host(addr("172.16.2.2")))) }]);
+    tier1.nat = NatTable::new(vec![NatRule {
+        source: Some(vec![prefix("10.244.0.0/20")]),
+        ..NatRule::new(
+            11,
+            "snat-bank".to_owned(),
+            1000,
+            NatAction::Snat(AddressRange::host(addr("172.16.2.2"))),
+        )
+    }]);
     tier1.local.insert(addr("172.16.2.2"));
     tier1.private.push(prefix("10.244.0.0/20"));
     let tier0 = router(

@@ -224,14 +224,12 @@ impl NatRule {
     }
 
     fn order(&self) -> impl Ord + '_ {
-        let source = self
-            .source
-            .iter()
-            .flatten()
-            .map(|p| p.prefix_len().saturating_add(1))
-            .min()
-            .unwrap_or(0);
-        let destination = self.destination.map_or(0, |p| p.prefix_len().saturating_add(1));
+        let length = |p: &Prefix| p.prefix_len().saturating_add(1);
+        let mut source = self.source.iter().flatten().map(length).min().unwrap_or(0);
+        let mut destination = self.destination.as_ref().map_or(0, length);
+        if let NatAction::Reflexive { internal, external } = &self.action {
+            (source, destination) = (length(internal), length(external));
+        }
         (
             self.priority,
             std::cmp::Reverse((source, destination, self.service.is_some())),
