@@ -158,6 +158,66 @@ spec:
 }
 
 #[test]
+fn nat_rules_of_every_kind() {
+    let d = definitions(
+        "apiVersion: lab.tierlab.dev/v1alpha1
+kind: SupervisorCluster
+metadata: {name: s}
+spec:
+  tier1:
+    natRules:
+    - {name: pool, action: SNAT, translated: 172.16.2.1-172.16.2.9}
+    - {action: DNAT, destination: 172.16.1.7, service: {protocol: tcp, ports: [80]}, translated: 10.244.0.18, translatedPort: 8080}
+    - {action: DNAT, destination: 'fd00:1::/64', translated: 'fd00:2::/64', firewallMatch: BYPASS}
+    - {action: NO_DNAT, source: 192.0.2.0/24, service: {protocol: UDP, ports: [5000-5009, 6000]}}
+    - {action: REFLEXIVE, source: 10.244.0.16/28, translated: 172.16.3.16/28, firewallMatch: MATCH_EXTERNAL_ADDRESS}
+    gatewayFirewall:
+      defaultAction: DROP
+      rules:
+      - {name: ping, action: ALLOW, services: [{protocol: ICMP, type: 8, code: 0}, {protocol: 47}]}
+      - {name: some, action: REJECT, category: Emergency, sequence: 5, direction: IN, stateful: false, disabled: true,
+         sources: [192.0.2.1, 198.51.100.0/24, 203.0.113.1-203.0.113.9], destinations: ['fd00::/64']}
+",
+    );
+    let tier1 = &d.supervisor().unwrap().spec.tier1;
+    let shown: Vec<String> = tier1
+        .nat_rules
+        .iter()
+        .flatten()
+        .map(|r| {
+            let service = r.service.as_ref().map(ToString::to_string).unwrap_or_default();
+            let port = r.translated_port.map(|p| p.to_string()).unwrap_or_default();
+            let (source, destination, to) = (r.source, r.destination, r.translated);
+            format!(
+                "{} {source} {destination} {service} {to} {port} {:?}",
+                r.action, r.firewall_match
+            )
+        })
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            "SNAT Any Any  172.16.2.1-172.16.2.9  Internal",
+            "DNAT Any 172.16.1.7/32 TCP/80 10.244.0.18/32 8080 Internal",
+            "DNAT Any fd00:1::/64  fd00:2::/64  Bypass",
+            "NO_DNAT 192.0.2.0/24 Any UDP/5000-5009,6000 Any  Internal",
+            "REFLEXIVE 10.244.0.16/28 Any  172.16.3.16/28  External",
+        ]
+    );
+    let firewall = &tier1.gateway_firewall;
+    assert!(firewall.enabled);
+    let services: Vec<String> =
+        firewall.rules[0].services.iter().map(ToString::to_string).collect();
+    assert_eq!(services, ["ICMP/8:0", "IP-47"]);
+    let sources: Vec<String> = firewall.rules[1].sources.iter().map(ToString::to_string).collect();
+    assert_eq!(sources, ["192.0.2.1/32", "198.51.100.0/24", "203.0.113.1-203.0.113.9"]);
+    let defaults = definitions(
+        "apiVersion: lab.tierlab.dev/v1alpha1\nkind: SupervisorCluster\nmetadata: {name: s}\n",
+    );
+    assert_eq!(defaults.supervisor().unwrap().spec.tier1.gateway_firewall, Default::default());
+}
+
+#[test]
 fn gateways_and_hosts() {
     let loaded = loaded(
         "apiVersion: lab.tierlab.dev/v1alpha1

@@ -439,7 +439,8 @@ fn supervisors() {
             "exactly one of nextHop, blackhole and unreachable",
         ),
         ("  tier1: {natRules: [{action: SNAT}]}", 5, "needs translated"),
-        ("  tier1: {natRules: [{action: DNAT}]}", 5, "unknown value 'DNAT'"),
+        ("  tier1: {natRules: [{action: DNAT}]}", 5, "needs destination"),
+        ("  tier1: {natRules: [{action: PAT}]}", 5, "unknown value 'PAT'"),
         ("  systemNamespaces: [Sys]", 5, "'Sys' is not a DNS label"),
     ] {
         let found = errors(&own("SupervisorCluster", spec));

@@ -10,6 +10,7 @@
 mod allocation;
 mod article;
 mod faults;
+mod gateways;
 mod network;
 mod pins;
 mod policy;
