@@ -8,7 +8,7 @@ use definitions::own::NatRule;
 use engine::network::Prefix;
 use packet::Addr;
 
-use crate::addressing::{Addressing, Cluster, prefix4};
+use crate::addressing::{Addressing, Cluster, SYSTEM, prefix4};
 use crate::fault::{Messages, Subject};
 use crate::nat::prefix_of;
 use crate::routes::external_networks;
@@ -118,8 +118,10 @@ fn served(cluster: &Cluster<'_>, stated: bool) -> Vec<Owner> {
             .map(|a| owner(a, "one of spec.loadBalancer.pool".to_owned())),
     );
     if !stated {
-        let snat = cluster.snat.iter();
-        all.extend(snat.map(|(of, a)| owner(a, format!("the egress address of {of}"))));
+        all.extend(cluster.snat.iter().map(|(of, address)| {
+            let of = if of == SYSTEM { "the system" } else { of };
+            owner(address, format!("the egress address of {of}"))
+        }));
     }
     all
 }

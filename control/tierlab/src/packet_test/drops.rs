@@ -155,6 +155,7 @@ mod tests {
             (RuleKey::Firewall(8), vec!["8"]),
             (RuleKey::Nat(RouterId(0), 11), vec!["11", "snat-bank"]),
             (RuleKey::Nat(RouterId(9), 11), vec!["11"]),
+            (RuleKey::GatewayFirewall(RouterId(0), 3), vec!["3"]),
             (at(None), vec!["bank/web:80/TCP", "TCP 10.96.0.9:80"]),
             (at(Some(RouterId(0))), vec!["TCP 10.96.0.9:80"]),
         ] {
