@@ -92,14 +92,17 @@ pub(super) fn rules(
 
 fn written(table: &[definitions::own::NatRule]) -> Result<Vec<NatRule>, String> {
     let rule = |rule: &definitions::own::NatRule| {
-        let (unstated, kind) = match (rule.action, side(rule.translated)) {
-            (NatAction::NoSnat, None) => (UNSTATED.0, NatKind::NoSnat),
-            (NatAction::Snat, Some(to)) => {
+        let (unstated, kind) = match (rule.action, rule.translated.ends(), &rule.service) {
+            (NatAction::NoSnat, None, None) => (UNSTATED.0, NatKind::NoSnat),
+            (NatAction::Snat, Some((to, last)), None) if to == last => {
                 let unstated = if side(rule.source).is_some() { UNSTATED.1 } else { UNSTATED.2 };
-                (unstated, NatKind::Snat(to.addr()))
+                (unstated, NatKind::Snat(to))
             }
-            (action, to) => {
-                return Err(format!("the model knows no NAT rule {action:?} to {to:?}"));
+            (action, ..) => {
+                let to = rule.translated;
+                return Err(format!(
+                    "the model knows no NAT rule {action} to {to}, nor one for a service"
+                ));
             }
         };
         Ok(NatRule {
