@@ -333,6 +333,7 @@ impl Bench {
                     Node::Balancer(port) => format!("Balancer({})", port.0),
                     Node::Firewall(port) => format!("Firewall({})", port.0),
                     Node::Gateway(_) => "Tier1".to_owned(),
+                    Node::GatewayFirewall(_) => "Tier1Firewall".to_owned(),
                 };
                 let (came, went) = (flow(record.before), flow(record.after));
                 let state = session.progress.timer_state();

@@ -30,9 +30,9 @@ impl Numbers {
                 let from = rule.source.as_ref().filter(|_| !own).map(|nets| net(nets[0]));
                 let kind = match rule.action {
                     NatAction::NoSnat => NatKind::NoSnat,
-                    NatAction::Snat(to) => NatKind::Snat(to.to_ip()),
-                    // These labs have no pools that Services ask for.
-                    NatAction::NoAddress => continue,
+                    NatAction::Snat(to) => NatKind::Snat(to.first().to_ip()),
+                    // The model refuses a table that has another kind.
+                    other => panic!("the model knows no {other}"),
                 };
                 let (priority, to) = (rule.priority, rule.destination.map(net));
                 let counter = Counter::Nat { priority, from, to, kind };
