@@ -74,7 +74,9 @@ impl Observed {
         let mut observed = Observed { network: Arc::clone(lab.network()), ..Observed::default() };
         let worker = lab.worker();
         match kind {
-            Kind::Virtualservers | Kind::Nat | Kind::Dfw | Kind::Gatewayfirewall => observed.hits = worker.hits(),
+            Kind::Virtualservers | Kind::Nat | Kind::Dfw | Kind::Gatewayfirewall => {
+                observed.hits = worker.hits()
+            }
             Kind::Ports => observed.ports = worker.port_traffic(),
             Kind::Neighbors => observed.neighbors = worker.neighbors(),
             Kind::Drops => observed.drops = worker.drops().clone(),

@@ -8,7 +8,8 @@ use crate::observed::Observed;
 use crate::open::{Opened, lab, open};
 use crate::output::{Format, print, render};
 use crate::tables::{
-    drops_of, firewall_rules, gateway_rules, nat_rules, neighbors, port_traffic, sessions, virtual_servers,
+    drops_of, firewall_rules, gateway_rules, nat_rules, neighbors, port_traffic, sessions,
+    virtual_servers,
 };
 use realization::Realized;
 use realization::logical::Row;

@@ -219,7 +219,9 @@ impl NatRule {
             NatAction::Reflexive { internal, external } => {
                 Tuple { dst: offset(flow.dst, external, internal), ..flow }
             }
-            NatAction::Snat(_) | NatAction::NoSnat | NatAction::NoAddress | NatAction::NoDnat => flow,
+            NatAction::Snat(_) | NatAction::NoSnat | NatAction::NoAddress | NatAction::NoDnat => {
+                flow
+            }
         }
     }
 
