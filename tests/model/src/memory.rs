@@ -31,6 +31,8 @@ pub(crate) enum Deed {
     KeptApart,
     /// Translated its source, or left it by a rule.
     Natted,
+    /// Let it in as it came, though a rule would translate its answers.
+    LetIn,
 }
 
 /// What one place remembers of one conversation: the flow of its beginner as it came and as it went on.
@@ -50,7 +52,7 @@ impl Memory {
         match self.deed {
             Deed::Allowed { .. } => Column::Firewall,
             Deed::Balanced { .. } | Deed::KeptApart => Column::Balancer,
-            Deed::Natted => Column::Gateway,
+            Deed::Natted | Deed::LetIn => Column::Gateway,
         }
     }
 

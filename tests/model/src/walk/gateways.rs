@@ -6,7 +6,7 @@ use definitions::own::UrpfMode;
 
 use super::balancer::{counter_of, server};
 use super::{End, Entry, Scope, Stop, Walk, gone};
-use crate::memory::{Deed, Memory, Place};
+use crate::memory::{Deed, Memory, Place, Way};
 use crate::network::{NatKind, Source, Target, is_broadcast};
 use crate::packet::{Complaint, Content, Flow};
 
@@ -53,6 +53,9 @@ impl Walk<'_> {
             self.fits(network.inner_mtu, entry)?;
             return match network.workload_with(dst) {
                 Some(workload) => {
+                    if entry.uplink && !owned {
+                        self.lets_in();
+                    }
                     self.passed += 1;
                     self.reaches_workload(workload)
                 }
@@ -124,8 +127,21 @@ impl Walk<'_> {
         (!taken).then_some(wanted)
     }
 
+    /// What comes in as it is, is remembered if a rule would meet its answers.
+    fn lets_in(&mut self) {
+        let flow = self.done.packet.flow();
+        let met = self.network.nat_rules.iter().any(|rule| rule.matches(flow.dst, flow.src));
+        if met && self.may_begin() && self.stays(flow, flow).is_some() {
+            self.remember(Place::Tier1, (flow, flow), Deed::LetIn, None);
+        }
+    }
+
     fn source_nat(&mut self, private: bool) -> Stop<()> {
         let flow = self.done.packet.flow();
+        let answers = matches!(self.done.known, Some((_, Way::Back)));
+        if answers && !private {
+            return Ok(());
+        }
         let rule = self.network.nat_rules.iter().find(|rule| rule.matches(flow.src, flow.dst));
         let Some(rule) = rule else {
             return if private { gone("a private source without a NAT rule") } else { Ok(()) };
