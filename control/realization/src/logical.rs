@@ -569,7 +569,7 @@ impl Row for FirewallRow {
 }
 
 /// A rule of a gateway's own firewall.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GatewayFirewallRow {
     /// Gateway.

@@ -69,7 +69,7 @@ impl Pair {
 fn class(kind: RecordKind) -> TimerClass {
     match kind {
         RecordKind::Firewall { .. } => TimerClass::Dfw,
-        RecordKind::Nat { .. } => TimerClass::Gateway,
+        RecordKind::Nat { .. } | RecordKind::Untranslated => TimerClass::Gateway,
         RecordKind::Balancer { .. } | RecordKind::SourcePort => TimerClass::Balancer,
     }
 }

@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use definitions::model::ObjectName;
 use definitions::{Input, load};
 use engine::network::{
-    AddressSet, Fib, NatAction, NatTable, Network, PoolSnat, PortId, Prefix, RouteTarget, Side,
-    Tier, VirtualServers,
+    AddressRange, AddressSet, Fib, NatAction, NatTable, Network, PoolSnat, PortId, Prefix,
+    RouteTarget, Side, Tier, VirtualServers,
 };
 use packet::Addr;
 use realization::{Allocations, Names, realize};
@@ -324,7 +324,7 @@ fn in_ipv6(mut net: Network) -> Network {
             rule.source = rule.source.map(|set| set.into_iter().map(six_prefix).collect());
             rule.destination = rule.destination.map(six_prefix);
             if let NatAction::Snat(to) = &mut rule.action {
-                *to = six(*to);
+                *to = AddressRange::host(six(to.first()));
             }
             rule
         });
