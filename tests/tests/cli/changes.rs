@@ -71,8 +71,8 @@ fn a_bad_change_is_wrong_input_before_anything_runs() {
         &["test.yaml:5: Pod b/r: namespace 'b' is not defined (in step 2 of PacketTest t)"],
     );
     one_by_one(
-        "{apply: {manifests: [{apiVersion: v1,\nkind: Pdo}]}}",
-        &["test.yaml:6: Pdo: unknown kind 'Pdo' in v1"],
+        "{apply: {manifests: [{apiVersion: networking.k8s.io/v1,\nkind: NetworkPolcy}]}}",
+        &["test.yaml:6: NetworkPolcy: unknown kind 'NetworkPolcy' in networking.k8s.io/v1"],
     );
     one_by_one(
         "{apply: {file: changes/bad.yaml}}",
