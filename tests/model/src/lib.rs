@@ -109,7 +109,7 @@ impl Model {
     }
 
     /// Puts other definitions in place. What is remembered stays, but for conversations of workloads and Services that are no
-    /// more: who gets their ports and addresses inherits nothing.
+    /// more, and of translations that no rule gives: who gets their ports and addresses inherits nothing.
     ///
     /// # Errors
     /// As [`Model::new`].
@@ -135,6 +135,7 @@ impl Model {
                 self.memories.forget_server(outside, (old.address, old.port), old.protocol);
             }
         }
+        self.memories.translate_by(&next.nat_rules);
         self.network = next;
         Ok(())
     }

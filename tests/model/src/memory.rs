@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::counters::Counter;
+use crate::network::{NatKind, NatRule};
 use crate::packet::{Content, Flow, Packet, flag};
 use crate::tcp::{Connection, Segment};
 use crate::timers::{Column, State, lifetime};
@@ -220,6 +221,30 @@ impl Memories {
             let of = matches!(m.deed, Deed::Balanced { service, .. } if service == server);
             of && m.came.protocol == protocol && (m.place == Place::Tier1) == outside
         });
+    }
+
+    /// Translations are another rule's now, which gives the same, or are forgotten with their conversation where none does.
+    pub(crate) fn translate_by(&mut self, rules: &[NatRule]) {
+        let mut gone = Vec::new();
+        for memory in self.list.iter_mut().filter(|m| m.deed == Deed::Natted) {
+            let (came, went) = (memory.came, memory.went);
+            let gives = |rule: &&NatRule| {
+                let source = match rule.kind {
+                    NatKind::NoSnat => came.src,
+                    NatKind::Snat(to) => to,
+                };
+                rule.matches(came.src, came.dst) && source == went.src
+            };
+            let own = |rule: &&NatRule| memory.counter == Some(rule.counter());
+            let by = rules.iter().filter(gives).find(own).or_else(|| rules.iter().find(gives));
+            match by {
+                Some(rule) => memory.counter = Some(rule.counter()),
+                None => gone.push(memory.conversation),
+            }
+        }
+        for conversation in gone {
+            self.forget(conversation);
+        }
     }
 
     fn forget_all(&mut self, is_about: impl Fn(&Memory) -> bool) {

@@ -3,28 +3,70 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use engine::network::{NatAction, Network, PortId, Prefix};
+use engine::network::{
+    NatAction, Network, PortId, Prefix, RouterId, VirtualServer, VirtualServers,
+};
 use engine::{RuleKey, Traffic, Worker};
 use ipnet::IpNet;
 use model::{Count, Counter, NatKind};
 
-/// Which counter a number stands for. A number may be given to another rule when its own has gone.
+/// Which counter a number stands for. A number may be given to another rule when its own has gone, and what that one
+/// had counted goes with it.
 #[derive(Default)]
-pub struct Numbers(BTreeMap<RuleKey, BTreeSet<Counter>>);
+pub struct Numbers {
+    all: BTreeMap<RuleKey, BTreeSet<Counter>>,
+    /// Rules of the latest network, by number, with their names.
+    now: BTreeMap<RuleKey, (String, Counter)>,
+    /// Counters of which some rule has gone: the model's go on.
+    gone: BTreeSet<Counter>,
+}
 
 fn net(prefix: Prefix) -> IpNet {
     IpNet::new(prefix.first().to_ip(), prefix.prefix_len()).unwrap()
 }
 
+fn server_counter(gateway: bool, address: packet::Addr, protocol: u8, port: u16) -> Counter {
+    Counter::Server { gateway, address: address.to_ip(), protocol, port }
+}
+
 impl Numbers {
     /// Learns the numbers of a network.
     pub fn learn(&mut self, network: &Network) {
+        let now = Numbers::of(network);
+        for (key, (name, counter)) in &self.now {
+            if now.get(key).is_none_or(|(same, _)| same != name) {
+                self.gone.insert(counter.clone());
+            }
+        }
+        for (key, (_, counter)) in &now {
+            self.all.entry(*key).or_default().insert(counter.clone());
+        }
+        self.now = now;
+    }
+
+    fn of(network: &Network) -> BTreeMap<RuleKey, (String, Counter)> {
+        let mut now = BTreeMap::new();
         for rule in &network.firewall.rules {
             let counter = Counter::Policy(rule.origin.clone());
-            self.0.entry(RuleKey::Firewall(rule.id)).or_default().insert(counter);
+            now.insert(RuleKey::Firewall(rule.id), (rule.name.clone(), counter));
         }
+        let servers = |router: Option<RouterId>, table: &VirtualServers| {
+            let server = |s: &VirtualServer| {
+                let key = RuleKey::Server(router, s.address, s.protocol, s.port);
+                (
+                    key,
+                    (
+                        s.name.clone(),
+                        server_counter(router.is_some(), s.address, s.protocol, s.port),
+                    ),
+                )
+            };
+            table.servers().iter().map(server).collect::<Vec<_>>()
+        };
+        now.extend(servers(None, &network.distributed_balancer));
         for (at, router) in network.routers.iter().enumerate() {
-            let id = engine::network::RouterId(u32::try_from(at).unwrap());
+            let id = RouterId(u32::try_from(at).unwrap());
+            now.extend(servers(Some(id), &router.balancer));
             for rule in router.nat.rules() {
                 let own = rule.name.starts_with("snat-namespace-");
                 let from = rule.source.as_ref().filter(|_| !own).map(|nets| net(nets[0]));
@@ -36,26 +78,26 @@ impl Numbers {
                 };
                 let (priority, to) = (rule.priority, rule.destination.map(net));
                 let counter = Counter::Nat { priority, from, to, kind };
-                self.0.entry(RuleKey::Nat(id, rule.id)).or_default().insert(counter);
+                now.insert(RuleKey::Nat(id, rule.id), (rule.name.clone(), counter));
             }
         }
+        now
     }
 
     fn counters(&self, key: RuleKey) -> BTreeSet<Counter> {
         match key {
             RuleKey::Server(router, address, protocol, port) => {
-                let (gateway, address) = (router.is_some(), address.to_ip());
-                BTreeSet::from([Counter::Server { gateway, address, protocol, port }])
+                BTreeSet::from([server_counter(router.is_some(), address, protocol, port)])
             }
-            _ => self.0.get(&key).cloned().unwrap_or_default(),
+            _ => self.all.get(&key).cloned().unwrap_or_default(),
         }
     }
 
     /// Compares what the engine's numbers have counted with what the model has.
     pub fn compare(&self, worker: &mut Worker, model: Vec<(Counter, Count)>) -> Result<(), String> {
         let mut engine: BTreeMap<Counter, Count> = BTreeMap::new();
-        let mut reused: BTreeSet<Counter> = BTreeSet::new();
-        for counters in self.0.values().filter(|counters| counters.len() > 1) {
+        let mut reused: BTreeSet<Counter> = self.gone.clone();
+        for counters in self.all.values().filter(|counters| counters.len() > 1) {
             reused.extend(counters.iter().cloned());
         }
         for (key, hit) in worker.hits() {
