@@ -26,13 +26,16 @@ const ERRORS: [IcmpErrorKind; 6] = [
     IcmpErrorKind::ReassemblyTimeExceeded,
 ];
 
+/// What datagrams in pieces are told apart by: sender, destination, protocol, ports, length.
+type Datagram = (PortId, Addr, Kind, (u16, u16), usize);
+
 /// Makes frames, with a number in each packet by which it is recognized when it leaves.
 #[derive(Debug, Default)]
 pub struct Traffic {
     serial: u32,
     /// Datagrams in pieces, each with four identifications of its own: two datagrams under one cannot be told apart, and behind
     /// a translation not even those of different senders (RFC 3022, 5.2). That is not what is looked for here.
-    datagrams: BTreeMap<(PortId, Addr, Kind, (u16, u16), usize), u16>,
+    datagrams: BTreeMap<Datagram, u16>,
     /// The identification that was used last.
     last: u16,
 }
