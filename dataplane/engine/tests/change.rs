@@ -82,20 +82,19 @@ fn a_translation_that_is_another_ends_what_had_the_old_one() {
     change(&mut b, |net| {
         let mut rules = net.routers[T1.0 as usize].nat.rules().to_vec();
         rules.push(NatRule {
-            id: 99,
-            name: "other".into(),
-            priority: 1,
             source: Some(vec![prefix("10.244.8.0/28")]),
-            destination: None,
-            action: NatAction::NoSnat,
+            ..NatRule::new(99, "other", 1, NatAction::NoSnat)
         });
         net.routers[T1.0 as usize].nat = NatTable::new(rules);
     });
     assert_eq!(b.worker.sessions().len(), 1);
     change(&mut b, |net| {
         let mut rules = net.routers[T1.0 as usize].nat.rules().to_vec();
-        for rule in rules.iter_mut().filter(|r| r.action == NatAction::Snat(ip("172.16.2.2"))) {
-            rule.action = NatAction::Snat(ip("172.16.2.3"));
+        for rule in rules
+            .iter_mut()
+            .filter(|r| r.action == NatAction::Snat(AddressRange::host(ip("172.16.2.2"))))
+        {
+            rule.action = NatAction::Snat(AddressRange::host(ip("172.16.2.3")));
         }
         net.routers[T1.0 as usize].nat = NatTable::new(rules);
     });

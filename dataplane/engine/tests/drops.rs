@@ -143,12 +143,8 @@ fn cases() -> Vec<Case> {
             let b = edited(|net| {
                 let mut rules = net.routers[1].nat.rules().to_vec();
                 rules.push(NatRule {
-                    id: 9,
-                    name: "withheld".into(),
-                    priority: 600,
                     source: Some(vec![Prefix::host(ip(A))]),
-                    destination: None,
-                    action: NatAction::NoAddress,
+                    ..NatRule::new(9, "withheld", 600, NatAction::NoAddress)
                 });
                 net.routers[1].nat = NatTable::new(rules);
             });

@@ -216,6 +216,7 @@ fn place(network: &Network, node: Node) -> String {
         Node::Balancer(port) => format!("dlb {}", port_name(network, port)),
         Node::Firewall(port) => format!("dfw {}", port_name(network, port)),
         Node::Gateway(router) => router_name(network, router),
+        Node::GatewayFirewall(router) => format!("gfw {}", router_name(network, router)),
     }
 }
 
@@ -240,7 +241,12 @@ fn stated_rules(rows: &[RuleRow]) -> Vec<Stated> {
 /// Every rule that there is, and those that have counted.
 fn rules(lab: &mut Lab, network: &Network) -> Table {
     let hits = lab.worker().hits();
+    let ethernet = network.firewall.ethernet.iter().map(|rule| RuleKey::Firewall(rule.id));
     let firewall = network.firewall.rules.iter().map(|rule| RuleKey::Firewall(rule.id));
+    let gateway_rules = (0..).zip(&network.routers).flat_map(|(id, router)| {
+        let rules = router.gateway_firewall.rules().iter();
+        rules.map(move |rule| RuleKey::GatewayFirewall(RouterId(id), rule.id))
+    });
     let nat = (0..).zip(&network.routers).flat_map(|(id, router)| {
         router.nat.rules().iter().map(move |rule| RuleKey::Nat(RouterId(id), rule.id))
     });
@@ -253,8 +259,13 @@ fn rules(lab: &mut Lab, network: &Network) -> Table {
         };
         table.servers().iter().map(key)
     });
-    let all: BTreeSet<RuleKey> =
-        firewall.chain(nat).chain(servers).chain(hits.keys().copied()).collect();
+    let all: BTreeSet<RuleKey> = ethernet
+        .chain(firewall)
+        .chain(gateway_rules)
+        .chain(nat)
+        .chain(servers)
+        .chain(hits.keys().copied())
+        .collect();
     let rows = all.into_iter().map(|key| {
         let Hit { traffic, sessions, last } = hits.get(&key).copied().unwrap_or_default();
         let last = last.map_or_else(|| "never".to_owned(), |at| span(at.since(Time::ZERO)));

@@ -44,14 +44,16 @@ impl Known {
 
 /// All rules that count what they let through or drop.
 fn rules(net: &Network) -> BTreeMap<RuleKey, Rule> {
-    let firewall =
-        net.firewall.rules.iter().map(|rule| {
-            (RuleKey::Firewall(rule.id), Rule { name: rule.name.clone(), action: None })
-        });
-    let mut all: BTreeMap<RuleKey, Rule> = firewall.collect();
+    let named = |key, name: &String| (key, Rule { name: name.clone(), action: None });
+    let ethernet = net.firewall.ethernet.iter().map(|rule| (rule.id, &rule.name));
+    let firewall = net.firewall.rules.iter().map(|rule| (rule.id, &rule.name));
+    let mut all: BTreeMap<RuleKey, Rule> =
+        ethernet.chain(firewall).map(|(id, name)| named(RuleKey::Firewall(id), name)).collect();
     all.extend(servers(None, &net.distributed_balancer));
     for (router, id) in net.routers.iter().zip((0..).map(RouterId)) {
         all.extend(servers(Some(id), &router.balancer));
+        let firewall = router.gateway_firewall.rules().iter();
+        all.extend(firewall.map(|rule| named(RuleKey::GatewayFirewall(id, rule.id), &rule.name)));
         all.extend(router.nat.rules().iter().map(|rule| {
             let known = Rule { name: rule.name.clone(), action: Some(rule.action.clone()) };
             (RuleKey::Nat(id, rule.id), known)
@@ -125,7 +127,8 @@ impl Worker {
             if !is_same(&key, &rule.name) {
                 gone.insert(key);
             }
-            if !matches!(key, RuleKey::Firewall(_)) && now.get(&key) != Some(&rule) {
+            let judges = matches!(key, RuleKey::Firewall(_) | RuleKey::GatewayFirewall(..));
+            if !judges && now.get(&key) != Some(&rule) {
                 translations.insert(key);
             }
         }
