@@ -88,6 +88,19 @@ fn a_translation_that_is_another_ends_what_had_the_old_one() {
         net.routers[T1.0 as usize].nat = NatTable::new(rules);
     });
     assert_eq!(b.worker.sessions().len(), 1);
+    // Another rule that gives the same address does as well, and counts from now on.
+    change(&mut b, |net| {
+        let mut rules = net.routers[T1.0 as usize].nat.rules().to_vec();
+        for rule in rules.iter_mut().filter(|r| r.name == "snat") {
+            (rule.id, rule.name, rule.priority) = (7, "again".into(), 500);
+        }
+        net.routers[T1.0 as usize].nat = NatTable::new(rules);
+    });
+    let h = only(&b.go(A, from(A, H1).udp(5000, 53)), EXT);
+    assert_eq!(h.ip().unwrap().src, ip("172.16.2.2"));
+    let hits = b.worker.hits();
+    assert_eq!(hits[&RuleKey::Nat(T1, 7)].traffic.packets, 1);
+    assert!(!hits.contains_key(&RuleKey::Nat(T1, 1)));
     change(&mut b, |net| {
         let mut rules = net.routers[T1.0 as usize].nat.rules().to_vec();
         for rule in rules

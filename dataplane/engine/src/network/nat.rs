@@ -7,7 +7,7 @@
 //! applies to flows that cross the uplink, and to those that turn around at the gateway because an
 //! inside host uses an external address (RFC 4787, REQ-9).
 
-use super::{AddressSet, Prefix, Service};
+use super::{AddressSet, Prefix, Service, ServicePorts};
 use crate::tuple::Tuple;
 use packet::Addr;
 use std::fmt;
@@ -186,6 +186,12 @@ impl NatRule {
 
     /// Whether a flow matches; `icmp` is type and code. A rule translates within a family only.
     fn matches(&self, flow: Tuple, icmp: Option<(u8, u8)>) -> bool {
+        self.is_about(flow)
+            && self.service.as_ref().is_none_or(|s| s.matches(flow.protocol, flow.dst_port, icmp))
+    }
+
+    /// Whether the addresses of a flow are the rule's.
+    fn is_about(&self, flow: Tuple) -> bool {
         let same_family = match self.action {
             NatAction::Snat(to) => to.first().is_v4() == flow.src.is_v4(),
             NatAction::Dnat { to, .. } => to.first().is_v4() == flow.dst.is_v4(),
@@ -197,7 +203,39 @@ impl NatRule {
         same_family
             && self.source.as_ref().is_none_or(|set| set.iter().any(|p| p.contains(flow.src)))
             && self.destination.is_none_or(|p| p.contains(flow.dst))
-            && self.service.as_ref().is_none_or(|s| s.matches(flow.protocol, flow.dst_port, icmp))
+    }
+
+    /// Whether it gives a flow that comes as `before` the part of `after` that is its own, but for the source
+    /// port: the source of SNAT, the destination of DNAT and REFLEXIVE, neither of what exempts.
+    #[must_use]
+    pub fn gives(&self, before: &Tuple, after: &Tuple) -> bool {
+        // A source rule sees the destination that another rule has given.
+        let seen = match self.action {
+            NatAction::Snat(_) | NatAction::NoSnat => {
+                Tuple { dst: after.dst, dst_port: after.dst_port, ..*before }
+            }
+            _ => *before,
+        };
+        let translates = match self.action {
+            NatAction::Snat(to) => (to.first()..=to.last()).contains(&after.src),
+            NatAction::NoSnat => after.src == before.src,
+            NatAction::NoDnat => after.dst == before.dst,
+            NatAction::NoAddress => false,
+            NatAction::Dnat { .. } | NatAction::Reflexive { .. } => {
+                let given = self.translate_destination(*before);
+                (given.dst, given.dst_port) == (after.dst, after.dst_port)
+            }
+        };
+        // What type of query a flow began with is not asked again: it is one flow of its protocol.
+        let serves = |s: &Service| {
+            let query = matches!(s.ports, ServicePorts::Icmp(_)) && s.protocol == before.protocol;
+            query || s.matches(before.protocol, seen.dst_port, None)
+        };
+        translates
+            && match self.action {
+                NatAction::Reflexive { external, .. } => external.contains(before.dst),
+                _ => self.is_about(seen) && self.service.as_ref().is_none_or(serves),
+            }
     }
 
     /// Whether the rule changes an address and remembers it.

@@ -349,6 +349,19 @@ impl Sessions {
         }
     }
 
+    /// Notes that another NAT rule now gives the translation that a gateway remembers.
+    pub fn give(&self, id: SessionId, node: Node, by: u32) {
+        let mut inner = self.lock();
+        let Some(session) = inner.slab.get_mut(id.index as usize).filter(|s| s.id == id) else {
+            return;
+        };
+        for record in session.records.iter_mut().filter(|r| r.node == node) {
+            if let RecordKind::Nat { rule } = &mut record.kind {
+                *rule = by;
+            }
+        }
+    }
+
     /// Notes that packets with `key` may be answered from the cache; returns the key that this
     /// direction had before, which must be forgotten.
     pub fn set_cached(&self, id: SessionId, direction: Direction, key: FlowKey) -> Option<FlowKey> {
