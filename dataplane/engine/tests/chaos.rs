@@ -420,7 +420,7 @@ fn as_traced(
             let count = |m: &std::collections::BTreeMap<DropKey, engine::Traffic>| {
                 m.get(&key).map_or(0, |t| t.packets)
             };
-            prop_assert!(count(worker.drops()) > count(before), "traced as dropped: {drop:?}");
+            prop_assert!(count(&worker.drops()) > count(before), "traced as dropped: {drop:?}");
         }
         TraceEnd::Consumed(_) | TraceEnd::Held => {}
     }
@@ -505,7 +505,7 @@ fn run(events: &[Event]) -> Result<(), TestCaseError> {
             prop_assert_eq!(&due, &tiny.advance(now));
             let before = walked.worker.accounting();
             let sessions = walked.worker.sessions().len();
-            let drops = walked.worker.drops().clone();
+            let drops = walked.worker.drops();
             let trace = walked.worker.trace(&walked.net, port, &frame, walked.now);
             prop_assert_eq!(walked.worker.accounting(), before, "a trace counts nothing");
             let out = walked.send(port, frame.clone());

@@ -14,7 +14,7 @@ use crate::network::{
 };
 use crate::plan::{Solicitation, Verdict};
 use crate::session::{RecordKind, RuleKey, StageRecord, TimerClass};
-use crate::tables::{Neighbor, NeighborKey};
+use crate::tables::NeighborKey;
 use crate::trace::Observer;
 use crate::tuple::{Node, Tuple};
 use packet::{
@@ -382,9 +382,6 @@ impl<O: Observer> Walk<'_, O> {
         {
             return Some(*mac);
         }
-        match self.view.tables.neighbors.get(&key) {
-            Some(Neighbor::Resolved { mac, until }) if *until > self.view.now => Some(*mac),
-            _ => None,
-        }
+        self.view.tables.neighbor(key, self.view.now)
     }
 }
