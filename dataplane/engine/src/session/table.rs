@@ -169,12 +169,7 @@ impl Inner {
 
     /// Whether a session of `tenant` fits once those that leave have left, and in whose place. Of
     /// several tenants the one with most sessions gives way.
-    fn room(
-        &mut self,
-        tenant: Option<u32>,
-        leaving: &[SessionId],
-        timers: &TimerSettings,
-    ) -> Room {
+    fn room(&mut self, tenant: Option<u32>, leaving: &[SessionId], timers: &TimerSettings) -> Room {
         if self.departed.sessions() >= MAX_DEPARTED {
             return Room::Full;
         }
@@ -269,13 +264,7 @@ impl Sessions {
     /// Whether a flow that comes to `node` as `before` may leave it as `after`, once those that it
     /// replaces have left: its reply is nobody else's, and was nobody else's lately.
     #[must_use]
-    pub fn is_free(
-        &self,
-        node: Node,
-        before: Tuple,
-        after: Tuple,
-        replaces: &[SessionId],
-    ) -> bool {
+    pub fn is_free(&self, node: Node, before: Tuple, after: Tuple, replaces: &[SessionId]) -> bool {
         let found = self.find(node, after.reversed());
         match found {
             None if self.departed.load(Ordering::Acquire) == 0 => true,

@@ -117,19 +117,20 @@ impl Worker {
         }
     }
 
-    /// A reset is judged by how far the connection is (RFC 5961), which other workers' caches may know
-    /// better than its session: has them report, and returns what the reset then waits for.
-    pub(super) fn ask_about_reset(&mut self, pending: &Pending) -> Option<Era> {
-        let tcp = pending.walked.ip().and_then(|ip| ip.tcp());
-        let (id, _) =
-            pending.outcome.plan.session.filter(|_| tcp.is_some_and(|t| t.flags & tcp_flags::RST != 0))?;
-        let session = self.shared.sessions.get(id)?;
-        self.ask_about(&session)
+    /// The session of a reset, if other workers share it: a reset is judged by how far its connection is
+    /// (RFC 5961), and their caches may know better than the session.
+    pub(super) fn resets(&self, pending: &Pending) -> Option<Session> {
+        let tcp = pending.walked.ip().and_then(|ip| ip.tcp())?;
+        let (id, _) = pending.outcome.plan.session.filter(|_| tcp.flags & tcp_flags::RST != 0)?;
+        if self.shared.workers.is_lone() {
+            return None;
+        }
+        self.shared.sessions.get(id)
     }
 
     /// Has the other workers report what their caches know of a session; returns when they have, or
     /// `None` if they know nothing.
-    fn ask_about(&self, session: &Session) -> Option<Era> {
+    pub(super) fn ask_about(&self, session: &Session) -> Option<Era> {
         let workers = &self.shared.workers;
         let mut asked = false;
         for cached in session.cached.iter().flatten() {

@@ -197,11 +197,7 @@ impl Worker {
     }
 
     /// Counts packets on a session and its rules. Returns the session's progress, unless it has ended.
-    pub(super) fn observe(
-        &mut self,
-        id: SessionId,
-        observation: &Observation,
-    ) -> Option<Progress> {
+    pub(super) fn observe(&mut self, id: SessionId, observation: &Observation) -> Option<Progress> {
         let observed = self.shared.sessions.observe(id, observation, &self.timers)?;
         for rule in observed.rules {
             let Observation { packets, bytes, now, .. } = *observation;

@@ -78,8 +78,13 @@ impl Worker {
                 continue;
             }
             if !pending.told
-                && let Some(after) = self.ask_about_reset(&pending)
+                && let Some(session) = self.resets(&pending)
             {
+                let Some(after) = self.ask_about(&session) else {
+                    // Whoever had something to tell may have done so since the walk.
+                    pending.told = true;
+                    continue;
+                };
                 drop(gate);
                 self.put_off(PutOff::told(pending, after));
                 return;

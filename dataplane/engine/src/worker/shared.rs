@@ -70,14 +70,12 @@ impl Gone {
                 }
             }
         }
-        gone.again |=
-            now.values().any(|(_, has)| has.iter().any(|a| gone.addresses.contains(a)));
+        gone.again |= now.values().any(|(_, has)| has.iter().any(|a| gone.addresses.contains(a)));
         gone
     }
 
     fn ends(&self, session: &Session) -> bool {
-        let gone =
-            |t: &Tuple| self.addresses.contains(&t.src) || self.addresses.contains(&t.dst);
+        let gone = |t: &Tuple| self.addresses.contains(&t.src) || self.addresses.contains(&t.dst);
         session.records.iter().any(|r| {
             let at = match r.node {
                 Node::Balancer(port) | Node::Firewall(port) => self.ports.contains(&port),

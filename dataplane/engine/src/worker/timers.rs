@@ -5,9 +5,7 @@ use crate::drops::DropReason;
 use crate::network::{Network, PortId};
 use crate::plan::{Outcome, Solicitation};
 use crate::session::Session;
-use crate::tables::{
-    Held, NEIGHBOR_INTERVAL, NEIGHBOR_REQUESTS, Neighbor, NeighborKey, Waiting,
-};
+use crate::tables::{Held, NEIGHBOR_INTERVAL, NEIGHBOR_REQUESTS, Neighbor, NeighborKey, Waiting};
 use crate::workers::lock;
 use packet::{Frame, Headers, Time, arp_request, neighbor_solicitation};
 
@@ -110,13 +108,7 @@ impl Worker {
     }
 
     /// Nobody answered for a packet's next hop.
-    fn give_up(
-        &mut self,
-        net: &Network,
-        waiting: Held,
-        now: Time,
-        tx: &mut Vec<(PortId, Frame)>,
-    ) {
+    fn give_up(&mut self, net: &Network, waiting: Held, now: Time, tx: &mut Vec<(PortId, Frame)>) {
         self.counters.count_drop(&waiting.drop, waiting.frame.bytes.len() as u64, now);
         self.settle_fragments(net, waiting.port, &waiting.walked, false, now, tx);
         if let Some(answer) = waiting.failure
