@@ -111,7 +111,6 @@ fn two_flows_race_for_one_snat_port() {
             assert_ne!(a[0], b[0]);
             assert!(a[0] == 4000 || b[0] == 4000, "who came first has kept its own");
             assert_eq!(world.shared.sessions().len(), 2);
-            world.no_port_goes_back();
         },
     );
     assert_eq!(runs, 924, "12 over 6");
@@ -311,7 +310,6 @@ fn a_pod_that_gets_the_address_of_one_that_has_gone_inherits_nothing() {
                 let new = |o: &Out| o.epoch == 2;
                 assert!(out.epoch == 2 || !world.wire[..i].iter().any(new), "late: {out:?}");
             }
-            world.no_port_goes_back();
         },
     );
 }
@@ -339,7 +337,6 @@ fn a_port_is_not_used_again_while_a_worker_may_still_use_it() {
         ],
         setup,
         |world| {
-            world.no_port_goes_back();
             let all = world.shared.counters();
             assert!(world.shared.sessions().len() <= 1);
             assert!(all.evicted >= 2);
@@ -416,7 +413,6 @@ fn a_session_that_nobody_saw_expires_and_its_port_is_used_again_when_all_have_he
             world
         },
         |world| {
-            world.no_port_goes_back();
             assert_eq!(world.shared.counters().accounting.held, 0);
             for session in world.shared.sessions() {
                 // The firewall's record outlives the gateway's (60 s against 30).

@@ -11,6 +11,9 @@ use crate::workers::{Era, Request, Requests, lock};
 use packet::{Frame, Headers, Time, tcp_flags};
 use std::sync::atomic::Ordering;
 
+/// Most resets of one worker that wait for others to tell; beyond, they are judged by what is known.
+const MAX_WAITING_RESETS: usize = 1_024;
+
 /// A packet that is walked again at a later batch boundary.
 #[derive(Debug)]
 pub(super) struct PutOff {
@@ -122,7 +125,7 @@ impl Worker {
     pub(super) fn resets(&self, pending: &Pending) -> Option<Session> {
         let tcp = pending.walked.ip().and_then(|ip| ip.tcp())?;
         let (id, _) = pending.outcome.plan.session.filter(|_| tcp.flags & tcp_flags::RST != 0)?;
-        if self.shared.workers.is_lone() {
+        if self.shared.workers.is_lone() || self.put_off.len() >= MAX_WAITING_RESETS {
             return None;
         }
         self.shared.sessions.get(id)

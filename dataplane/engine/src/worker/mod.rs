@@ -246,7 +246,7 @@ impl Worker {
     /// Sessions that were ended early, to make room for new ones.
     #[must_use]
     pub fn evicted(&self) -> u64 {
-        self.all_counters().evicted
+        lock(&self.shared.totals).evicted + self.counters.evicted
     }
 
     /// Cached actions, both families.
