@@ -7,7 +7,7 @@
 mod fixture;
 
 use engine::network::*;
-use engine::{DropReason, RuleKey, TimerState};
+use engine::{DropReason, Received, RuleKey, TimerState};
 use fixture::lab::*;
 use fixture::team::*;
 use fixture::*;
@@ -172,8 +172,10 @@ fn a_client_sticks_to_one_member_though_two_choose_at_once() {
         vips(&mut net, vec![sticky]);
         World::new(net)
     };
+    // Another client's choice moves the rotation between the two.
+    let first = steps(vec![batch(POD_B, ask(B, VIP, b"fl-0")), batch(POD_C, ask(C, VIP, b"fl-1"))]);
     let second = from(C, VIP).udp(4001, 53).payload(b"fl-2").build();
-    every_order(&[batch(POD_C, ask(C, VIP, b"fl-1")), batch(POD_C, second)], setup, |world| {
+    every_order(&[first, batch(POD_C, second)], setup, |world| {
         let at =
             |flow: &[u8]| world.wire.iter().find(|o| o.frame.bytes.ends_with(flow)).unwrap().port;
         assert_eq!(at(b"fl-1"), at(b"fl-2"));
@@ -275,6 +277,21 @@ fn a_snapshot_is_published_while_a_worker_is_parked() {
             assert_eq!(world.wire.len() as u64 + denied, 3);
         },
     );
+}
+
+#[test]
+fn a_worker_takes_nothing_by_a_snapshot_that_is_no_longer_the_newest() {
+    let mut world = World::new(counted());
+    let old = world.net();
+    let era = world.shared.publish(&denying(counted()));
+    assert!(world.shared.has_passed(era), "both are parked");
+    let frame = ask(A, H1, b"flow");
+    let mut batch = vec![Received { port: POD_A, frame }];
+    let mut tx = Vec::new();
+    assert!(!world.workers[0].process(&old, &mut batch, Time::ZERO, &mut tx));
+    assert_eq!((batch.len(), tx.len()), (1, 0), "it is still to be taken");
+    assert!(world.workers[0].process(&denying(counted()), &mut batch, Time::ZERO, &mut tx));
+    assert_eq!((batch.len(), tx.len()), (0, 0), "and denied");
 }
 
 /// pod/a has gone, and pod/x has its port, its address and its MAC.

@@ -24,10 +24,9 @@ impl Worker {
     ) -> Option<PortId> {
         let ip = headers.ip()?;
         let generation = self.generation;
-        let key = FlowKey::of(port, headers)?;
-        let entry = match &key {
-            FlowKey::V4(key) => self.cache4.get_mut(key),
-            FlowKey::V6(key) => self.cache6.get_mut(key),
+        let entry = match FlowKey::of(port, headers)? {
+            FlowKey::V4(key) => self.cache4.get_mut(&key),
+            FlowKey::V6(key) => self.cache6.get_mut(&key),
         }?;
         if entry.epoch != net.epoch
             || entry.generation != generation
@@ -45,12 +44,19 @@ impl Worker {
         entry.rewrite.apply(frame, headers);
         let out = entry.out;
         if is_first {
-            match key {
-                FlowKey::V4(key) => self.cache4.touch(key),
-                FlowKey::V6(key) => self.cache6.touch(key),
-            }
+            self.touch(port, headers);
         }
         Some(out)
+    }
+
+    /// Notes that the packet's cached action has something to report.
+    #[cold]
+    fn touch(&mut self, port: PortId, headers: &Headers) {
+        match FlowKey::of(port, headers) {
+            Some(FlowKey::V4(key)) => self.cache4.touch(key),
+            Some(FlowKey::V6(key)) => self.cache6.touch(key),
+            None => {}
+        }
     }
 
     #[allow(clippy::too_many_arguments, reason = "everything that a cached action is made of")]

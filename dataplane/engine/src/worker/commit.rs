@@ -116,10 +116,6 @@ impl Worker {
         }
         let has_ended = plan.session.is_some_and(|(id, _)| !shared.sessions.is_live(id));
         let was_torn = outcome.is_conflict() && pending.links != shared.sessions.links();
-        let is_known = match &outcome.verdict {
-            Verdict::Hold(key) => shared.tables.neighbor(*key, now).is_some(),
-            _ => false,
-        };
         let has_moved = !plan.choices.is_empty() && {
             let balancing = shared.tables.balancing();
             plan.choices.iter().any(|c| {
@@ -128,7 +124,7 @@ impl Worker {
                 balancing.position(&c.server) != c.position || stuck != c.stuck
             })
         };
-        if has_ended || was_torn || is_known || has_moved {
+        if has_ended || was_torn || has_moved {
             return Err(CommitError::Conflict);
         }
         Ok(())
