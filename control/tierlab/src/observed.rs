@@ -79,7 +79,7 @@ impl Observed {
             }
             Kind::Ports => observed.ports = worker.port_traffic(),
             Kind::Neighbors => observed.neighbors = worker.neighbors(),
-            Kind::Drops => observed.drops = worker.drops().clone(),
+            Kind::Drops => observed.drops = worker.drops(),
             Kind::Namespaces
             | Kind::Segments
             | Kind::Pods

@@ -171,7 +171,7 @@ impl Row for DropRow {
 /// All drops of a lab by cause.
 pub fn drops(lab: &mut Lab) -> Vec<DropRow> {
     let network = lab.network().clone();
-    drops_of(&network, lab.worker().drops())
+    drops_of(&network, &lab.worker().drops())
 }
 
 /// Drops by cause, as rows.

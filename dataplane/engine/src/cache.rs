@@ -172,7 +172,14 @@ pub struct FlowCache<K> {
     order: VecDeque<(K, u64)>,
     serial: u64,
     limit: usize,
+    /// Keys of entries that have something to report; some may have gone or reported since.
+    touched: Vec<K>,
+    /// There were more than fit.
+    touched_more: bool,
 }
+
+/// Most entries that are known one by one to have something to report; beyond, all are looked at.
+const MAX_TOUCHED: usize = 4_096;
 
 impl<K: Copy + Eq + Hash + Ord> FlowCache<K> {
     /// An empty cache of at most `limit` entries.
@@ -183,6 +190,8 @@ impl<K: Copy + Eq + Hash + Ord> FlowCache<K> {
             order: VecDeque::new(),
             serial: 0,
             limit: limit.max(1),
+            touched: Vec::with_capacity(MAX_TOUCHED),
+            touched_more: false,
         }
     }
 
@@ -223,10 +232,37 @@ impl<K: Copy + Eq + Hash + Ord> FlowCache<K> {
         self.entries.len()
     }
 
-    /// All entries in the order of their keys, to report from.
-    pub fn entries_mut(&mut self) -> Vec<(&K, &mut CacheEntry)> {
-        let mut all: Vec<(&K, &mut CacheEntry)> = self.entries.iter_mut().collect();
-        all.sort_by_key(|(k, _)| **k);
-        all
+    /// Notes that an entry has something to report. Allocates nothing.
+    pub fn touch(&mut self, key: K) {
+        if self.touched.len() < MAX_TOUCHED {
+            self.touched.push(key);
+        } else {
+            self.touched_more = true;
+        }
+    }
+
+    /// Everything that has not been reported, in the order of the keys. No more is looked at than
+    /// has been touched, unless that was much.
+    pub fn take_observations(&mut self) -> Vec<(K, CacheEntry)> {
+        let mut seen: Vec<(K, CacheEntry)> = Vec::new();
+        if std::mem::take(&mut self.touched_more) {
+            let entries = self.entries.iter_mut().filter(|(_, e)| e.frames > 0);
+            seen.extend(entries.map(|(k, e)| (*k, e.take_observations())));
+        } else {
+            for key in &self.touched {
+                if let Some(entry) = self.entries.get_mut(key).filter(|e| e.frames > 0) {
+                    seen.push((*key, entry.take_observations()));
+                }
+            }
+        }
+        self.touched.clear();
+        seen.sort_unstable_by_key(|(k, _)| *k);
+        seen
+    }
+
+    /// Forgets everything; what was seen must have been reported.
+    pub fn clear(&mut self) {
+        self.entries.clear();
+        self.order.clear();
     }
 }

@@ -230,8 +230,8 @@ impl Fragments {
     }
 
     /// Fragments that wait.
-    #[cfg(test)]
-    fn held(&self) -> usize {
+    #[must_use]
+    pub fn held(&self) -> usize {
         self.held
     }
 }

@@ -19,16 +19,20 @@ mod trace;
 mod tuple;
 mod walk;
 mod worker;
+mod workers;
 
 pub use cache::FlowKey;
 pub use drops::{Drop, DropReason, Stage};
 pub use hash::{SeededState, hash_of, seeded};
 pub use session::{
-    Direction, FloodLimits, FlowClass, Progress, RecordKind, RuleKey, Session, SessionId,
+    Cached, Direction, FloodLimits, FlowClass, Progress, RecordKind, RuleKey, Session, SessionId,
     StageRecord, TcpState, TimerClass, TimerOverrides, TimerProfile, TimerSettings, TimerState,
     Traffic,
 };
-pub use tables::{Accounting, BalancerScope, DropKey, Hit, NeighborEntry, PortTraffic, ServerKey};
+pub use tables::{
+    Accounting, BalancerScope, Counters, DropKey, Hit, NeighborEntry, PortTraffic, ServerKey,
+};
 pub use trace::{Observer, Recorder, Step};
 pub use tuple::{Node, Tuple, protocol_name};
-pub use worker::{Received, Recorded, Trace, TraceEnd, Worker, WorkerConfig};
+pub use worker::{Pending, Received, Recorded, Shared, Trace, TraceEnd, Worker, WorkerConfig};
+pub use workers::{Era, MAX_WORKERS, Slot, WorkerSet};

@@ -1,6 +1,6 @@
 //! What a walk found: a verdict, and a plan of the state that committing it creates.
 
-use crate::drops::{Drop, Stage};
+use crate::drops::{Drop, DropReason, Stage};
 use crate::network::{GroupTraffic, PortId, SegmentId};
 use crate::session::{Direction, Records, SessionId};
 use crate::tables::{NeighborKey, ServerKey};
@@ -57,6 +57,10 @@ pub struct Choice {
     pub server: ServerKey,
     /// Index of the chosen member.
     pub member: usize,
+    /// The position that the choice started from.
+    pub position: usize,
+    /// The member that the client stuck to before, eligible or not.
+    pub stuck: Option<(Addr, u16)>,
     /// Client and member to remember, and for how long, in nanoseconds.
     pub affinity: Option<(Addr, (Addr, u16), u64)>,
     /// Whether rotation moves: not where affinity decided.
@@ -99,6 +103,14 @@ pub struct Plan {
     pub resolved: SmallVec<[Resolved; 1]>,
 }
 
+impl Plan {
+    /// Whether tuples are linked, sessions replaced, or a balancer's rotation moved by it.
+    #[must_use]
+    pub fn enters_session(&self) -> bool {
+        !self.records.is_empty() || !self.replaces.is_empty() || !self.choices.is_empty()
+    }
+}
+
 /// A request for a neighbour's MAC that a router wants to send.
 #[derive(Clone, Debug)]
 pub struct Solicitation {
@@ -131,4 +143,12 @@ pub struct Outcome {
     pub generation: u64,
     /// Whether later packets of the flow may repeat the result.
     pub cacheable: bool,
+}
+
+impl Outcome {
+    /// Whether the walk met tuples of different sessions.
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        matches!(&self.verdict, Verdict::Drop(drop) if drop.reason == DropReason::SessionConflict)
+    }
 }

@@ -1,7 +1,7 @@
 //! Anything, in any order: valid flows and their replies, errors about real and forged flows,
 //! fragments, address resolution, mutated and random octets, time, and changes of policy, NAT and
-//! balancers, through a worker that caches, one that caches next to nothing, and one that walks every
-//! packet. Oracles of reliability.md R22 and the design's promises after every step.
+//! balancers, through a worker that caches, one that caches next to nothing, two that take turns, and one
+//! that walks every packet. Oracles of reliability.md R22 and the design's promises after every step.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod fixture;
@@ -541,7 +541,7 @@ fn as_traced(
             let count = |m: &std::collections::BTreeMap<DropKey, engine::Traffic>| {
                 m.get(&key).map_or(0, |t| t.packets)
             };
-            prop_assert!(count(worker.drops()) > count(before), "traced as dropped: {drop:?}");
+            prop_assert!(count(&worker.drops()) > count(before), "traced as dropped: {drop:?}");
         }
         TraceEnd::Consumed(_) | TraceEnd::Held => {}
     }
@@ -593,8 +593,9 @@ fn run(events: &[Event]) -> Result<(), TestCaseError> {
     let mut walked = Bench::with_cache(chaos_lab(), false);
     let mut cached = Bench::with_cache(chaos_lab(), true);
     let mut tiny = Bench::with_cache(chaos_lab(), true);
+    let mut two = Bench::of_two(chaos_lab());
     tiny.worker = Worker::new(WorkerConfig { seed: tiny.net.seed, cache: true, cache_entries: 2 });
-    for bench in [&mut walked, &mut cached, &mut tiny] {
+    for bench in [&mut walked, &mut cached, &mut tiny, &mut two] {
         bench.audit = false;
         bench.introduce_all();
     }
@@ -606,11 +607,12 @@ fn run(events: &[Event]) -> Result<(), TestCaseError> {
             let out = walked.advance(until);
             prop_assert_eq!(lines(&out), lines(&cached.advance(until)));
             prop_assert_eq!(lines(&out), lines(&tiny.advance(until)));
+            prop_assert_eq!(lines(&out), lines(&two.advance(until)));
             right_checksums(&out, tainted)?;
             no_leak(&out, None)?;
         }
         if let Event::Change { policy, nat, members, gateway, settings } = event {
-            for bench in [&mut walked, &mut cached, &mut tiny] {
+            for bench in [&mut walked, &mut cached, &mut tiny, &mut two] {
                 bench.net.epoch += 1;
                 configure(&mut bench.net, *policy, *nat, *members, *gateway, *settings);
             }
@@ -624,9 +626,10 @@ fn run(events: &[Event]) -> Result<(), TestCaseError> {
             let due = walked.advance(now);
             prop_assert_eq!(&due, &cached.advance(now));
             prop_assert_eq!(&due, &tiny.advance(now));
+            prop_assert_eq!(&due, &two.advance(now));
             let before = walked.worker.accounting();
             let sessions = walked.worker.sessions().len();
-            let drops = walked.worker.drops().clone();
+            let drops = walked.worker.drops();
             let trace = walked.worker.trace(&walked.net, port, &frame, walked.now);
             prop_assert_eq!(walked.worker.accounting(), before, "a trace counts nothing");
             let out = walked.send(port, frame.clone());
@@ -634,6 +637,7 @@ fn run(events: &[Event]) -> Result<(), TestCaseError> {
             prop_assert_eq!(lines(&out), lines(&other));
             prop_assert_eq!(&out, &other);
             prop_assert_eq!(&out, &tiny.send(port, frame.clone()));
+            prop_assert_eq!(&out, &two.send(port, frame.clone()));
             let after = walked.worker.accounting();
             prop_assert!(after.balances(), "{:?}", after);
             prop_assert!(out.len() <= FAN_OUT, "{} frames for one", out.len());
@@ -656,9 +660,10 @@ fn run(events: &[Event]) -> Result<(), TestCaseError> {
         if i % 24 == 23 || i + 1 == events.len() {
             same_state(&mut walked, &mut cached)?;
             same_state(&mut walked, &mut tiny)?;
+            same_state(&mut walked, &mut two)?;
         }
     }
-    for bench in [&mut walked, &mut cached, &mut tiny] {
+    for bench in [&mut walked, &mut cached, &mut tiny, &mut two] {
         nothing_leaked(bench)?;
     }
     Ok(())

@@ -1,5 +1,6 @@
-//! Cached = walked (promises 2 and 4): the same packets through a worker that caches and through one
-//! that walks every packet give the same frames, sessions, expiry times, counters and drops.
+//! Cached = walked (promises 2 and 4): the same packets through a worker that caches, through two that
+//! cache and take turns, and through one that walks every packet give the same frames, sessions, expiry
+//! times, counters and drops.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod fixture;
@@ -49,6 +50,10 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 fn bench(cache: bool) -> Bench {
+    Bench::with_cache(net(), cache)
+}
+
+fn net() -> Network {
     let mut net = network();
     net.distributed_balancer = VirtualServers::new(
         [6, 17]
@@ -89,7 +94,7 @@ fn bench(cache: bool) -> Bench {
     rules.push(NatRule::new(8, "mirror", 10, mirror));
     net.routers[1].nat = NatTable::new(rules);
     net.timers = TimerSettings { mac_age: Duration::from_secs(300), ..TimerSettings::default() };
-    Bench::with_cache(net, cache)
+    net
 }
 
 fn gateway_firewall(kind: u8) -> GatewayFirewall {
@@ -189,6 +194,44 @@ fn visible(mut session: Session) -> Session {
     session
 }
 
+/// Lets an event happen; returns what left.
+fn act(bench: &mut Bench, event: &Event) -> Vec<(PortId, Frame)> {
+    match event {
+        Event::Wait(seconds) => bench.advance(bench.now + Duration::from_secs(*seconds)),
+        Event::Policy { drop, keep, ethernet, flood, rfc } => {
+            bench.net.epoch += 1;
+            configure(&mut bench.net, *keep, *ethernet, *flood, *rfc);
+            let udp = vec![Service { protocol: 17, ports: ServicePorts::Any }];
+            let action = if *drop { Action::Drop } else { Action::Allow };
+            bench.net.firewall.rules = vec![rule(1001, "any", "any", udp, action)];
+            bench.net.ports[1].vnic.as_mut().unwrap().rules_in = vec![0].into();
+            Vec::new()
+        }
+        Event::Gateway(kind) => {
+            bench.net.epoch += 1;
+            bench.net.routers[1].gateway_firewall = gateway_firewall(*kind);
+            Vec::new()
+        }
+        _ => {
+            let (port, frame) = frame(event).unwrap();
+            bench.send(port, frame)
+        }
+    }
+}
+
+fn same_state(cached: &mut Bench, walked: &mut Bench) -> Result<(), TestCaseError> {
+    let sessions = |bench: &mut Bench| -> Vec<Session> {
+        bench.worker.sessions().into_iter().map(visible).collect()
+    };
+    prop_assert_eq!(sessions(cached), sessions(walked));
+    prop_assert_eq!(cached.worker.accounting(), walked.worker.accounting());
+    prop_assert_eq!(cached.worker.hits(), walked.worker.hits());
+    prop_assert_eq!(cached.worker.port_traffic(), walked.worker.port_traffic());
+    prop_assert_eq!(cached.worker.drops(), walked.worker.drops());
+    prop_assert!(cached.worker.accounting().balances());
+    Ok(())
+}
+
 /// 300 runs, or as many as `PROPTEST_CASES` says.
 fn config() -> ProptestConfig {
     let told = std::env::var_os("PROPTEST_CASES").is_some();
@@ -200,55 +243,24 @@ proptest! {
     #![proptest_config(config())]
     #[test]
     fn cached_is_walked(events in prop::collection::vec(event(), 1..120)) {
-        let mut cached = bench(true);
         let mut walked = bench(false);
-        for bench in [&mut cached, &mut walked] {
+        let mut others = [bench(true), Bench::of_two(net())];
+        for bench in others.iter_mut().chain([&mut walked]) {
             bench.introduce_ext();
             bench.audit = false;
         }
         for (i, event) in events.iter().enumerate() {
-            let (a, b) = match event {
-                Event::Wait(seconds) => {
-                    let until = cached.now + Duration::from_secs(*seconds);
-                    (cached.advance(until), walked.advance(until))
-                }
-                Event::Policy { drop, keep, ethernet, flood, rfc } => {
-                    for bench in [&mut cached, &mut walked] {
-                        configure(&mut bench.net, *keep, *ethernet, *flood, *rfc);
-                        bench.net.epoch += 1;
-                        let udp = vec![Service { protocol: 17, ports: ServicePorts::Any }];
-                        bench.net.firewall.rules = vec![
-                            rule(1001, "any", "any", udp, if *drop { Action::Drop } else { Action::Allow }),
-                        ];
-                        bench.net.ports[1].vnic.as_mut().unwrap().rules_in = vec![0].into();
-                    }
-                    (Vec::new(), Vec::new())
-                }
-                Event::Gateway(kind) => {
-                    for bench in [&mut cached, &mut walked] {
-                        bench.net.epoch += 1;
-                        bench.net.routers[1].gateway_firewall = gateway_firewall(*kind);
-                    }
-                    (Vec::new(), Vec::new())
-                }
-                _ => {
-                    let (port, f) = frame(event).unwrap();
-                    (cached.send(port, f.clone()), walked.send(port, f))
-                }
-            };
-            prop_assert_eq!(lines(&a), lines(&b));
-            prop_assert_eq!(a, b);
+            let out = act(&mut walked, event);
+            for other in &mut others {
+                let same = act(other, event);
+                prop_assert_eq!(lines(&same), lines(&out));
+                prop_assert_eq!(same, out.clone());
+            }
             // Asking makes the cache report, so most of the time nobody asks.
             if i % 16 == 15 || i + 1 == events.len() {
-                let sessions = |bench: &mut Bench| -> Vec<Session> {
-                    bench.worker.sessions().into_iter().map(visible).collect()
-                };
-                prop_assert_eq!(sessions(&mut cached), sessions(&mut walked));
-                prop_assert_eq!(cached.worker.accounting(), walked.worker.accounting());
-                prop_assert_eq!(cached.worker.hits(), walked.worker.hits());
-                prop_assert_eq!(cached.worker.port_traffic(), walked.worker.port_traffic());
-                prop_assert_eq!(cached.worker.drops(), walked.worker.drops());
-                prop_assert!(cached.worker.accounting().balances());
+                for other in &mut others {
+                    same_state(other, &mut walked)?;
+                }
             }
         }
         prop_assert_eq!(walked.worker.cached(), 0);

@@ -170,7 +170,7 @@ fn arrives(b: &mut Bench, second: bool, src: &str) -> bool {
     let f = FrameBuilder::new(ip(src), ip(VIP)).macs(own, gateway).udp(7, 53).build();
     let tx = b.send(port, f);
     if tx.is_empty() {
-        let drop = b.worker.drops().keys().next_back().unwrap();
+        let (drop, _) = b.worker.drops().pop_last().unwrap();
         assert_eq!((drop.stage, drop.reason), (Stage::T0Urpf, DropReason::Urpf));
     }
     !tx.is_empty()

@@ -116,8 +116,8 @@ fn broadcasts_and_multicasts_a_second() {
         assert_eq!(passed(&mut b, &announce), 3);
         assert_eq!(passed(&mut b, &multicast), 5);
     }
-    let drops: Vec<_> = b.worker.drops().iter().collect();
-    let [(key, traffic)] = drops[..] else { panic!("{drops:?}") };
+    let drops: Vec<_> = b.worker.drops().into_iter().collect();
+    let [(key, traffic)] = &drops[..] else { panic!("{drops:?}") };
     assert_eq!(
         (key.stage, key.reason, key.object.as_str()),
         (Stage::Vnic, DropReason::RateLimit, "pod/a")

@@ -194,7 +194,7 @@ impl Rig {
         same("sessions", &sessions(&mut self.walked), &sessions(&mut self.cached))?;
         same("hits", &self.walked.hits(), &self.cached.hits())?;
         same("port counters", &self.walked.port_traffic(), &self.cached.port_traffic())?;
-        same("drops", self.walked.drops(), self.cached.drops())
+        same("drops", &self.walked.drops(), &self.cached.drops())
     }
 
     /// Lets time pass, stopping at each timer.

@@ -6,7 +6,7 @@
 //! exactly as long as the distributed firewall there remembers it, so the counts follow the stage
 //! records: whoever adds, removes or moves on a session tells [`Flows`].
 //!
-//! Without limits a flood still pays for itself: see [`super::Room`].
+//! Without limits a flood still pays for itself: a full share gives up its oldest half-open sessions first.
 
 use super::{Progress, StageRecord, TimerState};
 use crate::network::PortId;

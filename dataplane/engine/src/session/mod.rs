@@ -5,19 +5,21 @@
 //! by the tuple it has there; a reply matches a record's outgoing tuple reversed. The flow cache
 //! only copies what follows from here.
 
+mod departed;
 mod flood;
 mod table;
 mod tcp;
 mod timers;
 
 pub use flood::{FloodLimits, FlowClass};
-pub use table::{CommitError, NewSession, Room, Sessions};
+pub use table::{Basis, Caching, CommitError, Fate, NewSession, Sessions};
 pub use tcp::{Segment, TcpState, legal as legal_tcp_flags};
 pub use timers::{TimerClass, TimerOverrides, TimerProfile, TimerSettings, TimerState};
 
 use crate::cache::FlowKey;
 use crate::network::RouterId;
 use crate::tuple::{Node, Tuple};
+use crate::workers::WorkerSet;
 use packet::{Addr, Time, protocol};
 use smallvec::SmallVec;
 
@@ -266,8 +268,17 @@ pub struct Session {
     pub records: Records,
     /// Traffic, by [`Direction::index`].
     pub traffic: [Traffic; 2],
-    /// Cache keys under which each direction may be cached.
-    pub cached: [Option<FlowKey>; 2],
+    /// Where each direction may be cached.
+    pub cached: [Option<Cached>; 2],
+}
+
+/// Where one direction of a session may be cached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cached {
+    /// Under which key.
+    pub key: FlowKey,
+    /// By which workers: all that have it, and perhaps some that have forgotten it.
+    pub workers: WorkerSet,
 }
 
 impl Session {

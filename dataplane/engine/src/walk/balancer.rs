@@ -182,18 +182,14 @@ impl<O: Observer> Walk<'_, O> {
         };
         let eligible = |m: &Member| !server.local_only || m.hypervisor == hypervisor;
         let count = server.members.len();
-        let sticky = server.affinity.and_then(|_| {
-            let (member, until) = self.view.tables.affinity.get(&(key, tuple.src))?;
-            (*until > self.view.now)
-                .then(|| {
-                    server
-                        .members
-                        .iter()
-                        .position(|m| (m.address, m.port) == *member && eligible(m))
-                })
-                .flatten()
+        let (start, stuck) = {
+            let balancing = self.view.tables.balancing();
+            let stuck = server.affinity.and(balancing.sticky(key, tuple.src, self.view.now));
+            (balancing.position(&key), stuck)
+        };
+        let sticky = stuck.and_then(|member| {
+            server.members.iter().position(|m| (m.address, m.port) == member && eligible(m))
         });
-        let start = self.view.tables.positions.get(&key).copied().unwrap_or(0);
         let rotated = (0..count)
             .map(|i| (start + i) % count)
             .find(|i| server.members.get(*i).is_some_and(eligible));
@@ -208,6 +204,8 @@ impl<O: Observer> Walk<'_, O> {
         self.plan.choices.push(Choice {
             server: key,
             member: at,
+            position: start,
+            stuck,
             affinity: server.affinity.map(|d| {
                 let nanos = u64::try_from(d.as_nanos()).unwrap_or(u64::MAX);
                 (tuple.src, (member.address, member.port), nanos)

@@ -485,12 +485,11 @@ impl<'a, O: Observer> Walk<'a, O> {
     }
 
     /// Whether a record whose forward tuple leaves `node` as `after` can be made: its reply is
-    /// nobody else's.
+    /// nobody else's, and not in quarantine after somebody else.
     fn is_free(&self, node: Node, after: Tuple) -> bool {
-        match self.view.sessions.find(node, after.reversed()) {
-            None => true,
-            Some(found) => self.plan.replaces.contains(&found.session),
-        }
+        self.tuple().is_none_or(|before| {
+            self.view.sessions.is_free(node, before, after, &self.plan.replaces)
+        })
     }
 
     /// The session that the packet belongs to, if a node has known it.

@@ -16,7 +16,7 @@ use crate::network::{
 };
 use crate::plan::{Solicitation, Verdict};
 use crate::session::{Direction, StageRecord};
-use crate::tables::{Neighbor, NeighborKey};
+use crate::tables::NeighborKey;
 use crate::trace::Observer;
 use crate::tuple::{Node, Tuple};
 use packet::{
@@ -368,9 +368,6 @@ impl<O: Observer> Walk<'_, O> {
         {
             return Some(*mac);
         }
-        match self.view.tables.neighbors.get(&key) {
-            Some(Neighbor::Resolved { mac, until }) if *until > self.view.now => Some(*mac),
-            _ => None,
-        }
+        self.view.tables.neighbor(key, self.view.now)
     }
 }

@@ -1,4 +1,4 @@
-//! A new snapshot: what has gone takes its sessions with it.
+//! What a new snapshot takes away.
 //!
 //! Ports, addresses and numbers are used again. A workload that gets the index or the address of one that
 //! has gone must never inherit its sessions: they would carry it past rules that it was never judged by. So
@@ -6,38 +6,37 @@
 //! that has gone ends nothing by itself (the next packet is judged again), but what it has counted is
 //! nobody's.
 
-use super::Worker;
 use crate::network::{NatRule, Network, PortId, RouterId, VirtualServers};
-use crate::session::{RecordKind, RuleKey, StageRecord};
+use crate::session::{Fate, RecordKind, RuleKey, Session, StageRecord, TimerSettings};
 use crate::tuple::{Node, Tuple};
 use packet::Addr;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What a worker has seen that may go: workloads with name and addresses by port, NAT tables, and the names of
-/// all that counts.
+/// What a snapshot has that may go.
 #[derive(Debug, Default)]
 pub(super) struct Known {
-    epoch: Option<u64>,
-    workloads: BTreeMap<PortId, (String, Vec<Addr>)>,
+    /// All ports: name, and a workload's addresses.
+    ports: BTreeMap<PortId, (String, Vec<Addr>)>,
     nat: BTreeMap<RouterId, Vec<NatRule>>,
+    /// The names of all that counts.
     rules: BTreeMap<RuleKey, String>,
+    /// How long sessions live.
+    pub(super) timers: TimerSettings,
 }
 
 impl Known {
-    fn of(net: &Network) -> Known {
-        let workloads = (0u32..)
-            .zip(&net.ports)
-            .filter_map(|(i, port)| {
-                let vnic = port.vnic.as_ref()?;
-                Some((PortId(i), (port.name.clone(), vnic.addresses.clone())))
-            })
-            .collect();
+    pub(super) fn of(net: &Network) -> Known {
+        let ports = (0u32..).zip(&net.ports).map(|(i, port)| {
+            let addresses = port.vnic.as_ref().map(|v| v.addresses.clone());
+            (PortId(i), (port.name.clone(), addresses.unwrap_or_default()))
+        });
         let routers = (0..).map(RouterId).zip(&net.routers);
-        let nat = routers.map(|(id, router)| (id, router.nat.rules().to_vec())).collect();
-        Known { epoch: Some(net.epoch), workloads, nat, rules: rules(net) }
+        let nat = routers.map(|(id, router)| (id, router.nat.rules().to_vec()));
+        Known { ports: ports.collect(), nat: nat.collect(), rules: rules(net), timers: net.timers }
     }
 
-    /// The rule that now gives a flow the translation that it had by `rule`: the same one, else the first that does.
+    /// The rule that now gives a flow the translation that it had by `rule`: the same one, else the first
+    /// that does.
     fn giver(&self, before: &Known, record: &StageRecord, rule: u32) -> Option<u32> {
         let Node::Gateway(router) = record.node else { return None };
         let (then, now) = (before.nat.get(&router)?, self.nat.get(&router)?);
@@ -76,79 +75,78 @@ fn servers(
     })
 }
 
-impl Worker {
-    /// Ends the sessions of workloads that the new snapshot no longer has at the same port with the
-    /// same addresses, of virtual servers that it no longer has, and of translations that no rule of it gives.
-    pub(super) fn adopt(&mut self, net: &Network) {
-        if self.known.epoch == Some(net.epoch) {
-            return;
-        }
-        let before = std::mem::replace(&mut self.known, Known::of(net));
-        let now = &self.known.workloads;
-        let mut ports: BTreeSet<PortId> = BTreeSet::new();
-        let mut addresses: BTreeSet<Addr> = BTreeSet::new();
-        for (port, (name, had)) in &before.workloads {
-            match now.get(port) {
+/// What is no more after a snapshot that had it.
+#[derive(Debug, Default)]
+pub(super) struct Gone {
+    pub(super) ports: BTreeSet<PortId>,
+    addresses: BTreeSet<Addr>,
+    /// Rules that have gone. Their numbers may be others' already.
+    pub(super) rules: BTreeSet<RuleKey>,
+    /// Somebody else has some of the ports or addresses already.
+    pub(super) again: bool,
+}
+
+impl Gone {
+    pub(super) fn between(before: &Known, now: &Known) -> Gone {
+        let mut gone = Gone::default();
+        for (port, (name, had)) in &before.ports {
+            match now.ports.get(port) {
                 Some((same, has)) if same == name => {
-                    addresses.extend(had.iter().filter(|a| !has.contains(a)));
+                    gone.addresses.extend(had.iter().filter(|a| !has.contains(a)));
                 }
-                _ => {
-                    ports.insert(*port);
-                    addresses.extend(had);
-                }
-            }
-        }
-        let gone_rules = self.forget_rules(&before);
-        let nat_changed = before.nat != self.known.nat;
-        if ports.is_empty() && addresses.is_empty() && gone_rules.is_empty() && !nat_changed {
-            return;
-        }
-        let gone = |tuple: &Tuple| addresses.contains(&tuple.src) || addresses.contains(&tuple.dst);
-        for session in self.sessions.list() {
-            let mut givers: Vec<(Node, u32)> = Vec::new();
-            let over = session.records.iter().any(|r| {
-                let at = match r.node {
-                    Node::Balancer(port) | Node::Firewall(port) => ports.contains(&port),
-                    Node::Gateway(_) | Node::GatewayFirewall(_) => false,
-                };
-                let by = match r.kind {
-                    RecordKind::Nat { rule } => match self.known.giver(&before, r, rule) {
-                        Some(giver) if giver != rule => {
-                            givers.push((r.node, giver));
-                            false
-                        }
-                        giver => giver.is_none(),
-                    },
-                    RecordKind::Balancer { .. } => {
-                        r.rule_key().is_some_and(|server| gone_rules.contains(&server))
-                    }
-                    RecordKind::Firewall { .. }
-                    | RecordKind::SourcePort
-                    | RecordKind::Untranslated => false,
-                };
-                at || by || gone(&r.before) || gone(&r.after)
-            });
-            if over {
-                self.end(session.id);
-            } else {
-                for (node, rule) in givers {
-                    self.sessions.give(session.id, node, rule);
+                other => {
+                    gone.again |= other.is_some();
+                    gone.ports.insert(*port);
+                    gone.addresses.extend(had);
                 }
             }
         }
+        gone.again |=
+            now.ports.values().any(|(_, has)| has.iter().any(|a| gone.addresses.contains(a)));
+        let is_gone = |(key, name): &(&RuleKey, &String)| now.rules.get(key) != Some(*name);
+        gone.rules = before.rules.iter().filter(is_gone).map(|(key, _)| *key).collect();
+        gone
     }
 
-    /// The rules of before that are no more. What they have counted is forgotten: their numbers are given to
-    /// others. Drops stay counted, by nobody's rule.
-    fn forget_rules(&mut self, before: &Known) -> BTreeSet<RuleKey> {
-        let is_gone = |(key, name): &(&RuleKey, &String)| self.known.rules.get(key) != Some(*name);
-        let gone: BTreeSet<RuleKey> =
-            before.rules.iter().filter(is_gone).map(|(key, _)| *key).collect();
-        if !gone.is_empty() {
-            // What the caches know of them first.
-            self.collect();
-            self.tables.forget_rules(&gone);
+    /// What becomes of a session: it ends with its workloads, its virtual server, or when no rule gives its
+    /// translation any more.
+    pub(super) fn fate(&self, before: &Known, now: &Known, session: &Session) -> Fate {
+        let gone = |t: &Tuple| self.addresses.contains(&t.src) || self.addresses.contains(&t.dst);
+        let mut given = Default::default();
+        for r in &session.records {
+            let at = match r.node {
+                Node::Balancer(port) | Node::Firewall(port) => self.ports.contains(&port),
+                Node::Gateway(_) | Node::GatewayFirewall(_) => false,
+            };
+            if at || gone(&r.before) || gone(&r.after) || !lives(self, before, now, r, &mut given) {
+                return Fate::Over;
+            }
         }
-        gone
+        Fate::Given(given)
+    }
+}
+
+/// Whether what a stage decided still has who decided it; notes where that is another rule now.
+fn lives(
+    gone: &Gone,
+    before: &Known,
+    now: &Known,
+    record: &StageRecord,
+    given: &mut smallvec::SmallVec<[(Node, u32); 1]>,
+) -> bool {
+    match record.kind {
+        RecordKind::Nat { rule } => match now.giver(before, record, rule) {
+            Some(giver) => {
+                if giver != rule {
+                    given.push((record.node, giver));
+                }
+                true
+            }
+            None => false,
+        },
+        RecordKind::Balancer { .. } => {
+            !record.rule_key().is_some_and(|server| gone.rules.contains(&server))
+        }
+        RecordKind::Firewall { .. } | RecordKind::SourcePort | RecordKind::Untranslated => true,
     }
 }

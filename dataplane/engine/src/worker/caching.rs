@@ -9,7 +9,7 @@ use super::commit::Committed;
 use crate::cache::{CacheEntry, FlowKey, wire_packets};
 use crate::network::{Network, PortId};
 use crate::plan::Outcome;
-use crate::session::{Observation, Segment, Session, SessionId, Traffic};
+use crate::session::{Caching, Observation, Segment, Session, SessionId, Traffic};
 use packet::{Frame, Headers, Rewrite, Time, tcp_flags};
 
 impl Worker {
@@ -34,6 +34,7 @@ impl Worker {
         {
             return None;
         }
+        let is_first = entry.frames == 0;
         entry.unreported.add(wire_packets(frame, headers), frame.bytes.len() as u64);
         entry.frames += 1;
         entry.last_seen = now;
@@ -41,7 +42,21 @@ impl Worker {
             sender.extend(Segment::of(tcp));
         }
         entry.rewrite.apply(frame, headers);
-        Some(entry.out)
+        let out = entry.out;
+        if is_first {
+            self.touch(port, headers);
+        }
+        Some(out)
+    }
+
+    /// Notes that the packet's cached action has something to report.
+    #[cold]
+    fn touch(&mut self, port: PortId, headers: &Headers) {
+        match FlowKey::of(port, headers) {
+            Some(FlowKey::V4(key)) => self.cache4.touch(key),
+            Some(FlowKey::V6(key)) => self.cache6.touch(key),
+            None => {}
+        }
     }
 
     #[allow(clippy::too_many_arguments, reason = "everything that a cached action is made of")]
@@ -65,10 +80,12 @@ impl Worker {
             return;
         }
         let session = session.map(|s| (s.id, s.direction));
-        if let Some((id, direction)) = session
-            && let Some(old) = self.sessions.set_cached(id, direction, key)
-        {
-            self.forget(old);
+        if let Some((id, direction)) = session {
+            match self.shared.sessions.set_cached(id, direction, key, self.slot) {
+                Caching::Welcome => {}
+                Caching::Moved(old) => self.forget(old),
+                Caching::Gone => return,
+            }
         }
         let entry = CacheEntry {
             epoch: net.epoch,
@@ -124,15 +141,22 @@ impl Worker {
 
     /// Reports what cached actions saw of a session, and keeps them.
     pub(super) fn report_session(&mut self, id: SessionId) {
-        let cached = self.sessions.get(id).map(|s| s.cached);
-        for key in cached.into_iter().flatten().flatten() {
-            self.report_in_place(key);
+        let cached = self.shared.sessions.get(id).map(|s| s.cached);
+        for cached in cached.into_iter().flatten().flatten() {
+            self.report_in_place(cached.key);
         }
     }
 
     pub(super) fn forget_session(&mut self, session: &Session) {
-        for key in session.cached.into_iter().flatten() {
-            self.forget(key);
+        for cached in session.cached.into_iter().flatten() {
+            self.forget(cached.key);
+        }
+    }
+
+    /// Has every worker forget what it cached of a connection.
+    pub(super) fn forget_connection(&mut self, id: SessionId) {
+        if let Some(session) = self.shared.sessions.forget_cached(id, self.slot) {
+            self.forget_session(&session);
         }
     }
 
@@ -151,7 +175,7 @@ impl Worker {
             walked.ip().and_then(|ip| ip.tcp()).is_some_and(|t| t.flags & tcp_flags::RST != 0);
         let depends = is_reset || outcome.plan.timed;
         let Some((id, _)) = outcome.plan.session.filter(|_| depends) else { return false };
-        let Some(session) = self.sessions.get(id) else { return false };
+        let Some(session) = self.shared.sessions.get(id) else { return false };
         let before = self.cached();
         self.forget_session(&session);
         self.cached() != before
@@ -164,18 +188,22 @@ impl Worker {
         }
         let Traffic { packets, bytes } = entry.unreported;
         let port = key.port();
-        self.tables.accounting.received += entry.frames;
-        self.tables.accounting.delivered += entry.frames;
-        self.tables.ports.entry(port).or_default().rx.add(packets, bytes);
-        self.tables.ports.entry(entry.out).or_default().tx.add(packets, bytes);
-        if let Some(segment) = entry.learned
-            && let Some(s) = self.tables.stations.get_mut(&(segment, entry.src_mac))
-            && s.port == port
-        {
-            s.last_seen = s.last_seen.max(entry.last_seen);
+        let counters = &mut self.counters;
+        counters.accounting.received += entry.frames;
+        counters.accounting.delivered += entry.frames;
+        counters.ports.entry(port).or_default().rx.add(packets, bytes);
+        counters.ports.entry(entry.out).or_default().tx.add(packets, bytes);
+        if let Some(segment) = entry.learned {
+            self.shared.tables.change(|learned| {
+                if let Some(s) = learned.stations.get_mut(&(segment, entry.src_mac))
+                    && s.port == port
+                {
+                    s.last_seen = s.last_seen.max(entry.last_seen);
+                }
+            });
         }
         for rule in &entry.ethernet {
-            self.tables.count_passed(*rule, entry.unreported, entry.last_seen);
+            self.counters.count_passed(*rule, entry.unreported, entry.last_seen);
         }
         let Some((id, direction)) = entry.session else {
             return;
@@ -193,19 +221,18 @@ impl Worker {
 
     /// Reports everything that cached actions have seen, in the order of their keys.
     pub fn collect(&mut self) {
-        let mut seen: Vec<(FlowKey, CacheEntry)> = Vec::new();
-        for (key, entry) in self.cache4.entries_mut() {
-            if entry.frames > 0 {
-                seen.push((FlowKey::V4(*key), entry.take_observations()));
-            }
+        for (key, entry) in self.cache4.take_observations() {
+            self.report(FlowKey::V4(key), entry);
         }
-        for (key, entry) in self.cache6.entries_mut() {
-            if entry.frames > 0 {
-                seen.push((FlowKey::V6(*key), entry.take_observations()));
-            }
+        for (key, entry) in self.cache6.take_observations() {
+            self.report(FlowKey::V6(key), entry);
         }
-        for (key, entry) in seen {
-            self.report(key, entry);
-        }
+    }
+
+    /// Reports everything, and forgets it.
+    pub(super) fn forget_everything(&mut self) {
+        self.collect();
+        self.cache4.clear();
+        self.cache6.clear();
     }
 }

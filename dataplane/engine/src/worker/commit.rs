@@ -1,15 +1,20 @@
 //! Committing a plan: the only place where packets create state (promise 3).
+//!
+//! A plan that lost (its snapshot is no longer the newest, a tuple was taken, a session ended, a
+//! rotation moved) changes nothing at all. A new session stands before anything else that the plan says:
+//! positions, affinity and hits move only then.
 
 use super::Worker;
+use super::passage::Pending;
 use crate::cache::wire_packets;
-use crate::network::{Network, PortId};
-use crate::plan::{Outcome, Plan, Resolved, Verdict};
+use crate::network::Network;
+use crate::plan::{Plan, Resolved, Verdict};
 use crate::session::{
-    CommitError, Direction, NewSession, Observation, Progress, Records, Room, Segment, SessionId,
-    StageRecord,
+    Basis, CommitError, Direction, NewSession, Observation, Progress, Records, Segment, Session,
+    SessionId, StageRecord,
 };
-use crate::tables::{MAX_AFFINITY, MAX_NEIGHBORS, Neighbor};
-use packet::{Frame, Headers, Time};
+use crate::tables::{MAX_NEIGHBORS, Neighbor};
+use packet::Time;
 use std::time::Duration;
 
 /// The session that a delivered packet belongs to.
@@ -27,22 +32,26 @@ impl Worker {
     pub(super) fn commit(
         &mut self,
         net: &Network,
-        port: PortId,
-        frame: &Frame,
-        headers: &Headers,
-        outcome: &Outcome,
+        pending: &Pending,
         now: Time,
     ) -> Result<Option<Committed>, CommitError> {
+        let Pending { port, frame, walked: headers, outcome, .. } = pending;
         let plan = &outcome.plan;
+        self.check(net, pending, now)?;
         let session = if matches!(outcome.verdict, Verdict::Deliver(_) | Verdict::Flood { .. }) {
-            self.commit_session(net, plan, now)?
+            let basis =
+                Basis { epoch: pending.epoch, links: pending.links, replaces: &plan.replaces };
+            self.commit_session(net, plan, &basis, now)?
         } else {
             None
         };
         if let Some(learned) = plan.learned
-            && self.tables.learn(learned.segment, learned.mac, port, now)
+            && self
+                .shared
+                .tables
+                .change(|t| t.learn(net.epoch, learned.segment, learned.mac, *port, now))
         {
-            self.generation += 1;
+            self.raise_generation();
         }
         for resolved in &plan.resolved {
             self.resolve(net, *resolved, now);
@@ -53,18 +62,16 @@ impl Worker {
         let Some((id, direction, begun)) = session else {
             return Ok(None);
         };
-        for choice in &plan.choices {
-            if choice.rotate {
-                self.tables.positions.insert(choice.server, choice.member.wrapping_add(1));
-            }
-            if let Some((client, member, nanos)) = choice.affinity {
-                self.remember_affinity(
-                    choice.server,
-                    client,
-                    member,
-                    now + Duration::from_nanos(nanos),
-                    now,
-                );
+        if !plan.choices.is_empty() {
+            let mut balancing = self.shared.tables.balancing();
+            for choice in &plan.choices {
+                if choice.rotate {
+                    balancing.rotate(choice.server, choice.member.wrapping_add(1));
+                }
+                if let Some((client, member, nanos)) = choice.affinity {
+                    let until = now + Duration::from_nanos(nanos);
+                    balancing.stick(choice.server, client, member, until, now);
+                }
             }
         }
         if !plan.rejudged.is_empty() {
@@ -72,11 +79,11 @@ impl Worker {
             self.report_session(id);
         }
         for (node, judged, rule) in &plan.rejudged {
-            self.sessions.rejudge(id, *node, *judged, *rule);
+            self.shared.sessions.rejudge(id, *node, *judged, *rule);
         }
         if begun {
             for key in plan.records.iter().filter_map(StageRecord::rule_key) {
-                self.tables.hits.entry(key).or_default().sessions += 1;
+                self.counters.hits.entry(key).or_default().sessions += 1;
             }
         }
         let ip = headers.ip();
@@ -91,127 +98,137 @@ impl Worker {
             bytes: frame.bytes.len() as u64,
             now,
         };
-        self.observe(id, &observation);
-        let steady = self.sessions.get(id).is_some_and(|s| s.progress.is_steady(direction));
+        let progress = self.observe(id, &observation);
+        let steady = progress.is_some_and(|p| p.is_steady(direction));
         // A connection that is opening or closing is nobody's cached business.
-        if !steady
-            && let Some(session) = self.sessions.get(id)
-            && matches!(session.progress, Progress::Tcp(_))
-        {
-            self.forget_session(&session);
+        if !steady && matches!(progress, Some(Progress::Tcp(_))) {
+            self.forget_connection(id);
         }
         Ok(Some(Committed { id, direction, steady }))
+    }
+
+    /// Whether what the walk saw still holds, as far as entering its session will not find out.
+    fn check(&self, net: &Network, pending: &Pending, now: Time) -> Result<(), CommitError> {
+        let (shared, outcome) = (&self.shared, &pending.outcome);
+        let plan = &outcome.plan;
+        if shared.is_past(net) {
+            return Err(CommitError::Stale);
+        }
+        let has_ended = plan.session.is_some_and(|(id, _)| !shared.sessions.is_live(id));
+        let was_torn = outcome.is_conflict() && pending.links != shared.sessions.links();
+        let has_moved = !plan.choices.is_empty() && {
+            let balancing = shared.tables.balancing();
+            plan.choices.iter().any(|c| {
+                let stuck =
+                    c.affinity.and_then(|(client, ..)| balancing.sticky(c.server, client, now));
+                balancing.position(&c.server) != c.position || stuck != c.stuck
+            })
+        };
+        if has_ended || was_torn || has_moved {
+            return Err(CommitError::Conflict);
+        }
+        Ok(())
     }
 
     fn commit_session(
         &mut self,
         net: &Network,
         plan: &Plan,
+        basis: &Basis<'_>,
         now: Time,
     ) -> Result<Option<(SessionId, Direction, bool)>, CommitError> {
-        for old in &plan.replaces {
-            self.end(*old);
-        }
         if let Some((id, direction)) = plan.session {
-            if !plan.records.is_empty() {
+            if plan.records.is_empty() {
+                self.end_all(basis.replaces);
+            } else {
                 // What the cache has seen so far is not for the new records to count.
                 self.report_session(id);
                 let records: Records = match direction {
                     Direction::Forward => plan.records.clone(),
                     Direction::Reply => plan.records.iter().map(|r| r.flipped()).collect(),
                 };
-                self.sessions.extend(id, &records, &net.timers)?;
+                let ended =
+                    self.shared.sessions.extend(id, &records, basis, self.slot, &net.timers)?;
+                self.forget_ended(&ended);
             }
             return Ok(Some((id, direction, !plan.records.is_empty())));
         }
-        if plan.records.is_empty() {
-            return Ok(None);
-        }
-        let (Some(initiating), Some(terminating)) = (plan.initiating, plan.terminating) else {
+        let (Some(initiating), Some(terminating), false) =
+            (plan.initiating, plan.terminating, plan.records.is_empty())
+        else {
+            self.end_all(basis.replaces);
             return Ok(None);
         };
-        match self.sessions.room(plan.tenant, &net.timers) {
-            Room::Free => {}
-            Room::InPlaceOf(expendable) => {
-                self.tables.evicted += 1;
-                self.end(expendable);
-            }
-            Room::ShareUsed => return Err(CommitError::ShareUsed),
-            Room::Full => return Err(CommitError::Full),
-        }
-        let records = plan.records.clone();
         let new = NewSession {
-            records,
+            records: plan.records.clone(),
             initiating,
             terminating,
             tenant: plan.tenant,
             picked_up: plan.picked_up,
         };
-        let id = self.sessions.insert(new, now)?;
-        Ok(Some((id, Direction::Forward, true)))
+        let entered = self.shared.sessions.insert(new, basis, self.slot, &net.timers, now)?;
+        self.counters.evicted += u64::from(entered.evicted);
+        self.forget_ended(&entered.ended);
+        Ok(Some((entered.id, Direction::Forward, true)))
     }
 
-    /// Ends a session: unlinks it, and makes the cache forget it.
+    /// Ends a session: unlinks it, and makes the caches forget it.
     pub(super) fn end(&mut self, id: SessionId) {
-        if let Some(session) = self.sessions.get(id) {
-            // Reported first, so that its rules count its last packets.
-            self.forget_session(&session);
-            self.sessions.remove(id);
+        let ended = self.shared.sessions.remove(id, self.slot);
+        self.forget_ended(ended.as_slice());
+    }
+
+    fn end_all(&mut self, ids: &[SessionId]) {
+        for id in ids {
+            self.end(*id);
         }
     }
 
-    /// Counts packets on a session and its rules.
-    pub(super) fn observe(&mut self, id: SessionId, observation: &Observation) {
-        self.sessions.observe(id, observation, &self.timers);
-        let Some(session) = self.sessions.get(id) else {
-            return;
-        };
-        for key in session.records.iter().filter_map(StageRecord::rule_key) {
-            let hit = self.tables.hits.entry(key).or_default();
-            hit.traffic.add(observation.packets, observation.bytes);
-            hit.last = hit.last.max(Some(observation.now));
+    /// Forgets what has ended; rules still count its last packets.
+    fn forget_ended(&mut self, ended: &[Session]) {
+        for session in ended {
+            self.forget_session(session);
         }
+        self.shared.sessions.release();
     }
 
-    fn remember_affinity(
-        &mut self,
-        server: crate::tables::ServerKey,
-        client: packet::Addr,
-        member: (packet::Addr, u16),
-        until: Time,
-        now: Time,
-    ) {
-        let affinity = &mut self.tables.affinity;
-        if affinity.len() >= MAX_AFFINITY && !affinity.contains_key(&(server, client)) {
-            affinity.retain(|_, (_, until)| *until > now);
-            if affinity.len() >= MAX_AFFINITY {
-                return;
-            }
+    /// Counts packets on a session and its rules. Returns the session's progress, unless it has ended.
+    pub(super) fn observe(&mut self, id: SessionId, observation: &Observation) -> Option<Progress> {
+        let observed = self.shared.sessions.observe(id, observation, &self.timers)?;
+        for rule in observed.rules {
+            let Observation { packets, bytes, now, .. } = *observation;
+            self.counters.count_hit(rule, packets, bytes, now);
         }
-        affinity.insert((server, client), (member, until));
+        observed.progress
     }
 
     fn resolve(&mut self, net: &Network, resolved: Resolved, now: Time) {
         let Resolved { key, mac, update_only } = resolved;
         let until = now + net.timers.neighbor_age;
-        let full = self.tables.neighbors.len() >= MAX_NEIGHBORS;
-        match self.tables.neighbors.get_mut(&key) {
-            Some(Neighbor::Resolved { mac: old, until: age }) => {
-                if *old != mac {
-                    self.generation += 1;
+        let released = &mut self.released;
+        let has_moved = self.shared.tables.change(|learned| {
+            let full = learned.neighbors.len() >= MAX_NEIGHBORS;
+            match learned.neighbors.get_mut(&key) {
+                Some(Neighbor::Resolved { mac: old, until: age }) => {
+                    let has_moved = *old != mac;
+                    (*old, *age) = (mac, until);
+                    return has_moved;
                 }
-                (*old, *age) = (mac, until);
-            }
-            Some(pending @ Neighbor::Pending { .. }) => {
-                let old = std::mem::replace(pending, Neighbor::Resolved { mac, until });
-                if let Neighbor::Pending { held, .. } = old {
-                    self.released.extend(held);
+                Some(pending @ Neighbor::Pending { .. }) => {
+                    let old = std::mem::replace(pending, Neighbor::Resolved { mac, until });
+                    if let Neighbor::Pending { held, .. } = old {
+                        released.extend(held);
+                    }
                 }
+                None if !update_only && !full => {
+                    learned.set_neighbor(key, Neighbor::Resolved { mac, until });
+                }
+                None => {}
             }
-            None if !update_only && !full => {
-                self.tables.set_neighbor(key, Neighbor::Resolved { mac, until });
-            }
-            None => {}
+            false
+        });
+        if has_moved {
+            self.raise_generation();
         }
     }
 }

@@ -2,8 +2,9 @@
 
 use super::Worker;
 use crate::drops::{DropReason, Stage};
-use crate::fragments::{Arrival, Datagram};
+use crate::fragments::{AGE, Arrival, Datagram};
 use crate::network::{Network, PortId};
+use crate::workers::lock;
 use packet::{Frame, Headers, Time, Transport, parse};
 
 /// The headers that a frame has by itself: a later fragment has no transport header, whichever one
@@ -40,16 +41,15 @@ impl Worker {
         let fragment = ip.fragment?;
         let network = u32::from(ip.l4).saturating_sub(u32::from(headers.l3));
         let len = ip.total_len.saturating_sub(network);
-        let reason = match self.fragments.arrive(key, fragment, len, frame, now) {
+        let arrival = lock(&self.shared.fragments).arrive(key, fragment, len, frame, now);
+        self.shared.fragments_due.lower(now + AGE);
+        let reason = match arrival {
             Arrival::First => return Some(walked),
             Arrival::Later(transport) => {
                 ip.transport = transport;
                 return Some(walked);
             }
-            Arrival::Held => {
-                self.tables.accounting.held += 1;
-                return None;
-            }
+            Arrival::Held => return None,
             Arrival::Overlap(waited) => {
                 self.drop_waited(net, port, waited, DropReason::FragmentOverlap, now);
                 DropReason::FragmentOverlap
@@ -69,7 +69,7 @@ impl Worker {
         if let (Some(key), Some(ip)) = (key, walked.ip_mut())
             && ip.transport == Transport::LaterFragment
         {
-            ip.transport = self.fragments.transport(key)?;
+            ip.transport = lock(&self.shared.fragments).transport(key)?;
         }
         Some(walked)
     }
@@ -89,12 +89,12 @@ impl Worker {
         };
         let Some(key) = datagram(port, walked) else { return };
         if !passed {
-            let waited = self.fragments.condemn(key);
+            let waited = lock(&self.shared.fragments).condemn(key);
             self.drop_waited(net, port, waited, DropReason::Fragment, now);
             return;
         }
-        for frame in self.fragments.open(key, ip.transport) {
-            self.tables.accounting.held -= 1;
+        let waited = lock(&self.shared.fragments).open(key, ip.transport);
+        for frame in waited {
             let Ok(mut headers) = parse(&frame.bytes) else { continue };
             if let Some(later) = headers.ip_mut() {
                 later.transport = ip.transport;
@@ -105,7 +105,16 @@ impl Worker {
 
     /// Drops fragments whose first one has not come in time.
     pub(super) fn expire_fragments(&mut self, net: &Network, now: Time) {
-        for (port, frame) in self.fragments.expire(now) {
+        if !self.shared.fragments_due.is_due(now) {
+            return;
+        }
+        let over = {
+            let mut fragments = lock(&self.shared.fragments);
+            let over = fragments.expire(now);
+            self.shared.fragments_due.set(fragments.next_timeout());
+            over
+        };
+        for (port, frame) in over {
             self.drop_waited(net, port, vec![frame], DropReason::Fragment, now);
         }
     }
@@ -119,7 +128,6 @@ impl Worker {
         now: Time,
     ) {
         for frame in waited {
-            self.tables.accounting.held -= 1;
             self.drop_at(net, port, reason, Stage::Port, frame.bytes.len() as u64, now);
         }
     }

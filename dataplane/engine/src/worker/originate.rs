@@ -20,7 +20,7 @@ impl Worker {
         now: Time,
         tx: &mut Vec<(PortId, Frame)>,
     ) {
-        self.tables.accounting.originated += 1;
+        self.counters.accounting.originated += 1;
         self.send_own(net, port, frame, now, tx);
     }
 
@@ -35,13 +35,13 @@ impl Worker {
     ) {
         let bytes = frame.bytes.len() as u64;
         match self.check_own(net, port, &frame, now) {
-            Err(drop) => self.tables.count_drop(&drop, bytes, now),
+            Err(drop) => self.counters.count_drop(&drop, bytes, now),
             Ok((rule, metered)) => {
                 if let Some(traffic) = metered {
-                    self.tables.meter(port, traffic, now);
+                    self.shared.tables.meter(port, traffic, now);
                 }
                 if let Some(rule) = rule {
-                    self.tables.count_passed(rule, Traffic { packets: 1, bytes }, now);
+                    self.counters.count_passed(rule, Traffic { packets: 1, bytes }, now);
                 }
                 self.send(port, frame, tx);
             }
@@ -61,7 +61,8 @@ impl Worker {
             return Ok((None, None));
         };
         let Ok(headers) = parse(&frame.bytes) else { return Ok((None, None)) };
-        let checked = check_ethernet(net, &self.tables, (port, at, vnic), &headers, true, now);
+        let checked =
+            check_ethernet(net, &self.shared.tables, (port, at, vnic), &headers, true, now);
         match checked.refused {
             Some(drop) => Err(drop),
             None => Ok((checked.rule.map(|rule| rule.id), checked.metered)),
