@@ -6,11 +6,13 @@
 //! only copies what follows from here.
 
 mod departed;
+mod entering;
 mod table;
 mod tcp;
 mod timers;
 
-pub use table::{Basis, Caching, CommitError, NewSession, Sessions};
+pub use entering::{Basis, Caching, CommitError, NewSession};
+pub use table::Sessions;
 pub use tcp::{Segment, TcpState, legal as legal_tcp_flags};
 pub use timers::{TimerClass, TimerProfile, TimerSettings, TimerState};
 
