@@ -6,13 +6,15 @@
 //! only copies what follows from here.
 
 mod departed;
+mod entering;
 mod flood;
 mod table;
 mod tcp;
 mod timers;
 
+pub use entering::{Basis, Caching, CommitError, Fate, NewSession};
 pub use flood::{FloodLimits, FlowClass};
-pub use table::{Basis, Caching, CommitError, Fate, NewSession, Sessions};
+pub use table::Sessions;
 pub use tcp::{Segment, TcpState, legal as legal_tcp_flags};
 pub use timers::{TimerClass, TimerOverrides, TimerProfile, TimerSettings, TimerState};
 
