@@ -25,12 +25,10 @@ pub fn right(bytes: &[u8], transport_too: bool) -> Result<(), String> {
                         || Some(u.checksum())
                             == u.to_header().calc_checksum_ipv4_raw(src, dst, u.payload()).ok()
                 }
-                Some(TransportSlice::Icmpv4(i)) => {
-                    i.checksum() == i.icmp_type().calc_checksum(i.payload())
-                }
+                Some(TransportSlice::Icmpv4(i)) => sums_up(i.slice()),
                 _ => true,
             };
-            (is_header_right(ip.header().slice()), ok)
+            (sums_up(ip.header().slice()), ok)
         }
         Some(NetSlice::Ipv6(ip)) => {
             let (src, dst) = (ip.header().source(), ip.header().destination());
@@ -58,12 +56,16 @@ pub fn right(bytes: &[u8], transport_too: bool) -> Result<(), String> {
     Ok(())
 }
 
-/// RFC 791, 3.1: the ones' complement sum of all words is all ones. etherparse would leave out the reserved flag.
-fn is_header_right(header: &[u8]) -> bool {
-    let words =
-        header.chunks(2).map(|w| w.iter().fold(0u32, |word, octet| word << 8 | u32::from(*octet)));
-    let sum: u32 = words.sum();
-    (sum & 0xffff) + (sum >> 16) == 0xffff
+/// Whether the ones' complement sum of all words is all ones (RFC 1071, 1). etherparse computes checksums of what it understands,
+/// and leaves out IPv4's reserved flag and what is unused in an ICMP error.
+fn sums_up(bytes: &[u8]) -> bool {
+    let word = |pair: &[u8]| {
+        let (high, low) = (pair.first().copied().unwrap_or(0), pair.get(1).copied().unwrap_or(0));
+        u64::from(u16::from_be_bytes([high, low]))
+    };
+    let sum: u64 = bytes.chunks(2).map(word).sum();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    (folded & 0xffff) + (folded >> 16) == 0xffff
 }
 
 /// Whether etherparse stops only because an ICMP message is shorter than its type says, or an authentication header than it says
