@@ -102,7 +102,8 @@ impl<O: Observer> Walk<'_, O> {
         for (router, interface, _, config) in gateways(self.view.net, segment) {
             let on_link =
                 config.addresses.iter().any(|(a, l)| Prefix::new(*a, *l).contains(sender));
-            if on_link && config.addresses.iter().any(|(a, _)| *a == target) {
+            // Who claims the router's own MAC would have it send its packets to itself.
+            if on_link && config.mac != mac && config.addresses.iter().any(|(a, _)| *a == target) {
                 let key = NeighborKey { router, interface, address: sender };
                 self.plan.resolved.push(Resolved { key, mac, update_only: false });
             }
@@ -115,9 +116,11 @@ impl<O: Observer> Walk<'_, O> {
         if mac.is_group() || mac == Mac::ZERO || segment.neighbors.contains_key(&address) {
             return;
         }
-        for (router, interface, _, _) in gateways(self.view.net, segment) {
-            let key = NeighborKey { router, interface, address };
-            self.plan.resolved.push(Resolved { key, mac, update_only: true });
+        for (router, interface, _, config) in gateways(self.view.net, segment) {
+            if config.mac != mac {
+                let key = NeighborKey { router, interface, address };
+                self.plan.resolved.push(Resolved { key, mac, update_only: true });
+            }
         }
     }
 }
