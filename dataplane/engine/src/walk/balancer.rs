@@ -77,7 +77,7 @@ impl<O: Observer> Walk<'_, O> {
     /// balancer: it gets another source port.
     fn keep_apart(&mut self, id: PortId, port: &Port, tuple: Tuple) -> Stop<()> {
         let node = Node::Balancer(id);
-        if self.is_free(node, tuple) || self.is_icmp_error() || self.may_begin().is_err() {
+        if self.is_free(node, tuple, tuple) || self.is_icmp_error() || self.may_begin().is_err() {
             return Ok(());
         }
         let Some(after) = self.allocate(&[node, Node::Firewall(id)], tuple) else {
@@ -127,7 +127,7 @@ impl<O: Observer> Walk<'_, O> {
         let to_member = Tuple { dst: member.address, dst_port: member.port, ..tuple };
         let after = match &server.snat {
             PoolSnat::Transparent => {
-                let free = to_member.reversed() != tuple && self.is_free(node, to_member);
+                let free = to_member.reversed() != tuple && self.is_free(node, tuple, to_member);
                 free.then_some(to_member)
             }
             PoolSnat::Automap(addr) => self.allocate(&[node], Tuple { src: *addr, ..to_member }),
@@ -251,7 +251,7 @@ impl<O: Observer> Walk<'_, O> {
     ) -> Option<Tuple> {
         // A reply that looks like the request could not be told from it.
         let is_free = |tuple: Tuple| {
-            tuple.reversed() != came && nodes.iter().all(|node| self.is_free(*node, tuple))
+            tuple.reversed() != came && nodes.iter().all(|node| self.is_free(*node, came, tuple))
         };
         if is_free(wanted) {
             return Some(wanted);

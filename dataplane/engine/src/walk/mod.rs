@@ -484,12 +484,10 @@ impl<'a, O: Observer> Walk<'a, O> {
         self.translate(from, to);
     }
 
-    /// Whether a record whose forward tuple leaves `node` as `after` can be made: its reply is
+    /// Whether a record of a flow that comes to `node` as `before` and leaves it as `after` can be made: its reply is
     /// nobody else's, and not in quarantine after somebody else.
-    fn is_free(&self, node: Node, after: Tuple) -> bool {
-        self.tuple().is_none_or(|before| {
-            self.view.sessions.is_free(node, before, after, &self.plan.replaces)
-        })
+    fn is_free(&self, node: Node, before: Tuple, after: Tuple) -> bool {
+        self.view.sessions.is_free(node, before, after, &self.plan.replaces)
     }
 
     /// The session that the packet belongs to, if a node has known it.

@@ -158,7 +158,7 @@ impl<O: Observer> Walk<'_, O> {
                 self.remember(id, way.came, tuple, RecordKind::Nat { rule: rule.id });
             }
             Some(rule) if rule.action == NatAction::NoDnat => {
-                if self.may_begin().is_ok() && self.is_free(Node::Gateway(id), tuple) {
+                if self.may_begin().is_ok() && self.is_free(Node::Gateway(id), tuple, tuple) {
                     self.remember(id, tuple, tuple, RecordKind::Nat { rule: rule.id });
                 }
             }
@@ -173,7 +173,7 @@ impl<O: Observer> Walk<'_, O> {
     /// Remembers a flow that no rule translated, if its replies would meet one.
     fn remember_untranslated(&mut self, id: RouterId, met: Option<&NatRule>, tuple: Tuple) {
         let meets = met.is_some_and(|r| !matches!(r.action, NatAction::Reflexive { .. }));
-        if meets && self.may_begin().is_ok() && self.is_free(Node::Gateway(id), tuple) {
+        if meets && self.may_begin().is_ok() && self.is_free(Node::Gateway(id), tuple, tuple) {
             self.remember(id, tuple, tuple, RecordKind::Untranslated);
         }
     }
@@ -275,7 +275,7 @@ impl<O: Observer> Walk<'_, O> {
             // Kept, unless a reply would be taken for another flow's.
             _ => {
                 let free = came == tuple || tuple.reversed() != came;
-                (free && self.is_free(Node::Gateway(id), tuple)).then_some(tuple)
+                (free && self.is_free(Node::Gateway(id), came, tuple)).then_some(tuple)
             }
         }
     }
@@ -305,7 +305,7 @@ impl<O: Observer> Walk<'_, O> {
         let whole = (0..searched).find_map(|i| self.allocate_from(came, &nodes, at(i)));
         whole.or_else(|| {
             (searched..size).map(at).find(|wanted| {
-                wanted.reversed() != came && self.is_free(Node::Gateway(id), *wanted)
+                wanted.reversed() != came && self.is_free(Node::Gateway(id), came, *wanted)
             })
         })
     }

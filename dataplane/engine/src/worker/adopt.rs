@@ -6,10 +6,11 @@
 //! that has gone ends nothing by itself (the next packet is judged again), but what it has counted is
 //! nobody's.
 
-use crate::network::{NatRule, Network, PortId, RouterId, VirtualServers};
+use crate::network::{NatRule, Network, PolicyChange, PortId, RouterId, VirtualServers};
 use crate::session::{Fate, RecordKind, RuleKey, Session, StageRecord, TimerSettings};
 use crate::tuple::{Node, Tuple};
 use packet::Addr;
+use smallvec::SmallVec;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a snapshot has that may go.
@@ -22,6 +23,8 @@ pub(super) struct Known {
     rules: BTreeMap<RuleKey, String>,
     /// How long sessions live.
     pub(super) timers: TimerSettings,
+    /// Sessions go on by rules that have gone.
+    keeps: bool,
 }
 
 impl Known {
@@ -32,7 +35,13 @@ impl Known {
         });
         let routers = (0..).map(RouterId).zip(&net.routers);
         let nat = routers.map(|(id, router)| (id, router.nat.rules().to_vec()));
-        Known { ports: ports.collect(), nat: nat.collect(), rules: rules(net), timers: net.timers }
+        Known {
+            ports: ports.collect(),
+            nat: nat.collect(),
+            rules: rules(net),
+            timers: net.timers,
+            keeps: net.firewall.on_change == PolicyChange::Keep,
+        }
     }
 
     /// The rule that now gives a flow the translation that it had by `rule`: the same one, else the first
@@ -103,7 +112,10 @@ impl Gone {
         }
         gone.again |=
             now.ports.values().any(|(_, has)| has.iter().any(|a| gone.addresses.contains(a)));
-        let is_gone = |(key, name): &(&RuleKey, &String)| now.rules.get(key) != Some(*name);
+        // A kept session goes on counting for its own rule.
+        let is_kept = |key: &RuleKey| now.keeps && matches!(key, RuleKey::Firewall(_));
+        let is_gone =
+            |(key, name): &(&RuleKey, &String)| now.rules.get(key) != Some(*name) && !is_kept(key);
         gone.rules = before.rules.iter().filter(is_gone).map(|(key, _)| *key).collect();
         gone
     }
@@ -112,7 +124,7 @@ impl Gone {
     /// translation any more.
     pub(super) fn fate(&self, before: &Known, now: &Known, session: &Session) -> Fate {
         let gone = |t: &Tuple| self.addresses.contains(&t.src) || self.addresses.contains(&t.dst);
-        let mut given = Default::default();
+        let mut given = SmallVec::new();
         for r in &session.records {
             let at = match r.node {
                 Node::Balancer(port) | Node::Firewall(port) => self.ports.contains(&port),
@@ -132,7 +144,7 @@ fn lives(
     before: &Known,
     now: &Known,
     record: &StageRecord,
-    given: &mut smallvec::SmallVec<[(Node, u32); 1]>,
+    given: &mut SmallVec<[(Node, u32); 1]>,
 ) -> bool {
     match record.kind {
         RecordKind::Nat { rule } => match now.giver(before, record, rule) {
