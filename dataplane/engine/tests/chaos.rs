@@ -717,3 +717,24 @@ proptest! {
         }
     }
 }
+
+/// A reflexive rule goes while an answer is under way, and another rule translates the answer: the gateway meets
+/// the flow in a reply, and must know it by that.
+#[test]
+fn a_flow_that_its_gateway_first_met_in_a_reply() {
+    let flow = |src, dst| Event::Flow {
+        src,
+        dst,
+        kind: 1,
+        ports: (0, 0),
+        flags: 2,
+        ttl: 64,
+        len: 0,
+        df: false,
+    };
+    let change = |nat, gateway| Event::Change { policy: 0, nat, members: 0, gateway, settings: 0 };
+    let reply = |back| Event::Reply { back, flags: 2 };
+    let events =
+        [change(3, 3), flow(3, 15), reply(0), change(1, 4), reply(1), reply(2), flow(0, 0)];
+    run(&events).unwrap();
+}

@@ -23,6 +23,9 @@ struct Crossing {
     inward: bool,
     /// The tuple by which its flow is known, as the packet goes.
     place: Tuple,
+    /// The one by which it is known if its gateway first met it in a reply: then it is the other side of
+    /// the translation that came to the gateway.
+    other_place: Option<Tuple>,
     /// The tuple that rules see, as the packet goes.
     judged: Tuple,
 }
@@ -85,11 +88,16 @@ impl<O: Observer> Walk<'_, O> {
                 Direction::Forward => tuple,
                 Direction::Reply => tuple.reversed(),
             };
-            return Some(Crossing { inward, place: turned(record.before), judged: turned(judged) });
+            return Some(Crossing {
+                inward,
+                place: turned(record.before),
+                other_place: Some(turned(record.after)),
+                judged: turned(judged),
+            });
         }
         if way.served {
             let judged = if inward { way.came } else { now };
-            return Some(Crossing { inward, place: way.came, judged });
+            return Some(Crossing { inward, place: way.came, other_place: None, judged });
         }
         let rule = if inward { way.destination } else { source.map(|(rule, _)| rule) };
         let (inside, outside) = match source {
@@ -107,14 +115,16 @@ impl<O: Observer> Walk<'_, O> {
             FirewallMatch::External => outside,
             FirewallMatch::Bypass => return None,
         };
-        Some(Crossing { inward, place, judged })
+        Some(Crossing { inward, place, other_place: None, judged })
     }
 
     fn judge_crossing(&mut self, id: RouterId, router: &Router, crossing: &Crossing) -> Stop<()> {
         let stage = firewall_stage(router);
         let node = Node::GatewayFirewall(id);
-        if let Some((record, _)) = self.recall_as(stage, &router.name, node, crossing.place)? {
-            return self.judge_known(id, router, &record);
+        for place in [Some(crossing.place), crossing.other_place].into_iter().flatten() {
+            if let Some((record, _)) = self.recall_as(stage, &router.name, node, place)? {
+                return self.judge_known(id, router, &record);
+            }
         }
         if self.judge_unmet(id, router, crossing)? {
             return Ok(());
@@ -132,7 +142,7 @@ impl<O: Observer> Walk<'_, O> {
             return Ok(());
         }
         self.may_begin().map_err(|reason| self.drop(stage, reason, &router.name, None))?;
-        let Crossing { inward, place, judged } = *crossing;
+        let Crossing { inward, place, judged, .. } = *crossing;
         self.remember_crossing(id, router, place, judged, inward, icmp, rule);
         Ok(())
     }

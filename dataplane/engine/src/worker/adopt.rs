@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) struct Known {
     /// All ports: name, and a workload's addresses.
     ports: BTreeMap<PortId, (String, Vec<Addr>)>,
-    nat: BTreeMap<RouterId, Vec<NatRule>>,
+    pub(super) nat: BTreeMap<RouterId, Vec<NatRule>>,
     /// The names of all that counts.
     rules: BTreeMap<RuleKey, String>,
     /// How long sessions live.

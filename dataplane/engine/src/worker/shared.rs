@@ -85,8 +85,8 @@ impl Shared {
         self.publish_after(net, || ())
     }
 
-    /// Publishes a snapshot. Where it takes rules away or changes timers, `report` is called first: what a
-    /// cache has seen so far counts by the rules of before.
+    /// Publishes a snapshot. Where it takes rules away, translates otherwise or changes timers, `report` is
+    /// called first: what a cache has seen so far counts by the rules of before.
     pub(super) fn publish_after(&self, net: &Network, report: impl FnOnce()) -> Era {
         let mut newest = lock(&self.newest);
         if newest.epoch.is_some_and(|epoch| epoch >= net.epoch) {
@@ -96,7 +96,7 @@ impl Shared {
         let gone = Gone::between(&newest.known, &now);
         let is_first = newest.epoch.is_none();
         let timers_changed = !is_first && newest.known.timers != now.timers;
-        if !gone.rules.is_empty() || timers_changed {
+        if !gone.rules.is_empty() || newest.known.nat != now.nat || timers_changed {
             report();
         }
         newest.epoch = Some(net.epoch);
