@@ -439,6 +439,26 @@ fn hairpin_without_an_external_source() {
 }
 
 #[test]
+fn an_answer_that_was_cached_untranslated_is_translated_once_the_gateway_knows_it_again() {
+    for cache in [true, false] {
+        let keep = NatRule::new(7, "keep", 10, NatAction::NoSnat);
+        let mut b =
+            Bench::with_cache(net([keep, dnat(9, "198.51.100.7/32", "10.244.0.34/32")]), cache);
+        b.introduce_all();
+        b.go(A, from(A, E).udp(1, 2));
+        let answer = || from(B, A).udp(2, 1);
+        assert_eq!(one(&b.go(B, answer())).1, "198.51.100.7:2 > 10.244.0.18:1");
+        // Behind 30 s the gateway has forgotten what both firewalls still know for 60.
+        b.advance(Time::from_secs(31));
+        for _ in 0..3 {
+            assert_eq!(one(&b.go(B, answer())).1, "10.244.0.34:2 > 10.244.0.18:1");
+        }
+        assert_eq!(one(&b.go(A, from(A, E).udp(1, 2))).0, POD_B);
+        assert_eq!(one(&b.go(B, answer())).1, "198.51.100.7:2 > 10.244.0.18:1");
+    }
+}
+
+#[test]
 fn a_virtual_servers_connection_meets_no_rule() {
     let mut net = balanced(PoolSnat::Automap(ip(AUTO)));
     net.routers[1].nat = NatTable::new(vec![dnat(9, "172.16.1.1/32", "10.244.0.19/32"), snat()]);

@@ -153,7 +153,7 @@ impl Worker {
         }
     }
 
-    /// Has every worker forget what it cached of a connection.
+    /// Has every worker forget what it cached of a session.
     pub(super) fn forget_connection(&mut self, id: SessionId) {
         if let Some(session) = self.shared.sessions.forget_cached(id, self.slot) {
             self.forget_session(&session);

@@ -150,6 +150,8 @@ impl Worker {
                 let ended =
                     self.shared.sessions.extend(id, &records, basis, self.slot, &net.timers)?;
                 self.forget_ended(&ended);
+                // What passed a stage without a record may be translated by it from now on.
+                self.forget_connection(id);
             }
             return Ok(Some((id, direction, !plan.records.is_empty())));
         }
