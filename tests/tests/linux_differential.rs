@@ -19,6 +19,8 @@
 mod difference;
 #[path = "linux_differential/linux.rs"]
 mod linux;
+#[path = "linux_differential/nat.rs"]
+mod nat;
 #[path = "linux_differential/packet.rs"]
 mod packet;
 #[path = "linux_differential/scenarios.rs"]

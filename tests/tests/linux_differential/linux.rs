@@ -1,9 +1,9 @@
 //! Linux's half: two routers in network namespaces, and a third namespace with every end.
 //!
 //! ```text
-//! ends ── red ─┐
-//!              t1 (nftables: rules.nft) ── uplink ── t0 ── out (MTU 1300) ── ends
-//! ends ── blue ┘
+//! ends ── red ───┐
+//! ends ── blue ── t1 (nftables: rules.nft) ── uplink ── t0 ── out (MTU 1300) ── ends
+//! ends ── violet ┘
 //! ```
 //! The ends have no addresses and no stack: `agent.py` sends and captures there. Neighbours are static.
 //!
@@ -185,32 +185,43 @@ pub struct Linux {
 const ENDS: &str = "
 link add red type veth peer name red netns @t1
 link add blue type veth peer name blue netns @t1
+link add violet type veth peer name violet netns @t1
 link add out type veth peer name out netns @t0
 link set red up
 link set blue up
+link set violet up
 link set out up
 ";
 
-/// The SNAT addresses and the VIP are the router's own, as masquerading and most balancers have it.
+/// The SNAT addresses and the VIP are the router's own, as masquerading and most balancers have it. What has
+/// to be translated and is not leads nowhere, and nobody is told.
 const T1: &str = "
 link set lo up
 link set red address 02:00:00:00:01:01
 link set blue address 02:00:00:00:01:02
+link set violet address 02:00:00:00:01:04
 link add uplink type veth peer name uplink netns @t0
 address add 10.244.0.33/28 dev red
 address add 10.244.0.17/28 dev blue
+address add 10.244.0.49/28 dev violet
 address add 100.64.0.1/31 dev uplink
 address add 172.16.2.2/32 dev lo
 address add 172.16.2.3/32 dev lo
+address add 172.16.2.4/32 dev lo
 address add 172.16.1.1/32 dev lo
 link set red up
 link set blue up
+link set violet up
 link set uplink address 02:00:00:00:02:01
 link set uplink up
 neighbor add 10.244.0.34 lladdr 02:00:00:00:00:00 dev red nud permanent
 neighbor add 10.244.0.35 lladdr 02:00:00:00:00:01 dev red nud permanent
 neighbor add 10.244.0.18 lladdr 02:00:00:00:00:02 dev blue nud permanent
+neighbor add 10.244.0.50 lladdr 02:00:00:00:00:04 dev violet nud permanent
+neighbor add 10.244.0.51 lladdr 02:00:00:00:00:05 dev violet nud permanent
+neighbor add 10.244.0.52 lladdr 02:00:00:00:00:06 dev violet nud permanent
 neighbor add 100.64.0.0 lladdr 02:00:00:00:02:00 dev uplink nud permanent
+route add blackhole 172.16.0.0/16
 ";
 
 const T0: &str = "
@@ -253,12 +264,12 @@ impl Linux {
         t1.ip(&names(T1));
         t0.ip(&names(T0));
         t1.ip("route add default via 100.64.0.0\n");
-        let router = Agent::start(&t1, ROUTER_PROGRAM, &["red", "blue", "uplink"]);
+        let router = Agent::start(&t1, ROUTER_PROGRAM, &["red", "blue", "violet", "uplink"]);
         let _prepared = Agent::start(&t0, ROUTER_PROGRAM, &["uplink", "out"]);
         t1.load(RULES).unwrap();
         // A session begins with a SYN.
         t1.set(&[("netfilter/nf_conntrack_tcp_loose", "0")]);
-        let agent = Agent::start(&ends, AGENT, &["red", "blue", "out"]);
+        let agent = Agent::start(&ends, AGENT, &["red", "blue", "violet", "out"]);
         Linux { agent, router, _namespaces: [ends, t1, t0], marker: 0 }
     }
 
@@ -278,6 +289,7 @@ fn interface(end: End) -> &'static str {
     match end {
         End::Client | End::Other => "red",
         End::Web => "blue",
+        End::Pooled | End::Target | End::Twin => "violet",
         End::Server => "out",
     }
 }
@@ -306,10 +318,14 @@ impl Wire for Linux {
         self.agent.until("red", &marker, &mut seen);
         seen.retain(|(_, frame)| !frame.windows(text.len()).any(|part| part == text.as_bytes()));
         let end_of = |(interface, frame): (String, Vec<u8>)| {
+            let is = |end| frame[..6] == self.macs(end).0;
             let end = match interface.as_str() {
-                "red" if frame[..6] == self.macs(End::Other).0 => End::Other,
+                "red" if is(End::Other) => End::Other,
                 "red" => End::Client,
                 "blue" => End::Web,
+                "violet" if is(End::Pooled) => End::Pooled,
+                "violet" if is(End::Twin) => End::Twin,
+                "violet" => End::Target,
                 _ => End::Server,
             };
             (end, frame)
@@ -323,6 +339,9 @@ impl Wire for Linux {
             End::Other => (1, 1),
             End::Web => (2, 2),
             End::Server => (3, 3),
+            End::Pooled => (4, 4),
+            End::Target => (5, 4),
+            End::Twin => (6, 4),
         };
         ([2, 0, 0, 0, 0, own], [2, 0, 0, 0, 1, gateway])
     }

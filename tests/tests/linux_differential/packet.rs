@@ -288,8 +288,8 @@ fn take_apart(bytes: &[u8], place: &str, names: &mut Names, out: &mut Vec<(Strin
     put("ip.ttl", ip.ttl.to_string());
     put("ip.protocol", ip.protocol.to_string());
     put("ip.checksum", right(checksum(&bytes[..header]) == 0));
-    put("ip.src", ip.src.to_string());
-    put("ip.dst", ip.dst.to_string());
+    put("ip.src", names.address(ip.src));
+    put("ip.dst", names.address(ip.dst));
     put("ip.options", hex(&ip.options));
     let whole = length == bytes.len() && !ip.is_fragment();
     let sum = if whole { right(ip.transport_sum() == 0) } else { "in part".to_owned() };

@@ -15,12 +15,12 @@ const CLUSTER_IP: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 50);
 const EMPTY: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 51);
 const VIP: Ipv4Addr = Ipv4Addr::new(172, 16, 1, 1);
 /// Another router of the outside.
-const SOMEWHERE: Ipv4Addr = Ipv4Addr::new(192, 168, 100, 77);
+pub const SOMEWHERE: Ipv4Addr = Ipv4Addr::new(192, 168, 100, 77);
 /// Where no route leads.
 const NOWHERE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 
 /// The source port and echo identifier of most packets.
-const PORT: u16 = 20_000;
+pub const PORT: u16 = 20_000;
 /// The ports of the services' member. A NAT gives out none below 1024 to a flow that has one above: they cannot
 /// be taken for its choice.
 const MEMBER_TCP: u16 = 808;
@@ -32,7 +32,8 @@ pub const MEMBER_PORTS: [u16; 4] = [MEMBER_TCP, MEMBER_UDP, REJECTED_TCP, REJECT
 const TO_REJECTED_TCP: u16 = 90;
 const TO_REJECTED_UDP: u16 = 91;
 
-type Conversation = fn(&mut Talk<'_>) -> Option<()>;
+/// What is said; `None` if Linux does something else than the scenario says.
+pub type Conversation = fn(&mut Talk<'_>) -> Option<()>;
 
 /// A named conversation.
 pub struct Scenario {
@@ -97,32 +98,39 @@ pub fn all() -> Vec<Scenario> {
         ("gateway-closed-tcp-port", gateway_closed_tcp_port),
         ("ip-options", ip_options),
     ];
-    scenarios.map(|(name, play)| Scenario { name, play }).into()
+    let all = scenarios.into_iter().chain(crate::nat::all());
+    all.map(|(name, play)| Scenario { name, play }).collect()
 }
 
-fn at(end: End, port: u16) -> Endpoint {
+pub fn at(end: End, port: u16) -> Endpoint {
     (end.address(), port)
 }
 
 /// The first 28 octets: header and 8 octets, the least that is quoted (RFC 792).
-fn least_quote(packet: &Ip) -> Vec<u8> {
+pub fn least_quote(packet: &Ip) -> Vec<u8> {
     packet.bytes()[..28].to_vec()
 }
 
 /// The answer to `packet`: endpoints swapped.
-fn udp_reply(packet: &Ip, data: &[u8]) -> Ip {
+pub fn udp_reply(packet: &Ip, data: &[u8]) -> Ip {
     Ip::udp(packet.to(), packet.from(), data)
 }
 
 /// A TCP connection as seen at its two ends; sequence numbers of client and server begin at 1000 and 5000.
-struct Connection {
-    client: (End, Endpoint, Endpoint),
-    server: (End, Endpoint, Endpoint),
+pub struct Connection {
+    pub client: (End, Endpoint, Endpoint),
+    pub server: (End, Endpoint, Endpoint),
 }
 
 impl Connection {
     /// The three-way handshake.
-    fn open(talk: &mut Talk<'_>, from: End, own: Endpoint, to: Endpoint, at: End) -> Option<Self> {
+    pub fn open(
+        talk: &mut Talk<'_>,
+        from: End,
+        own: Endpoint,
+        to: Endpoint,
+        at: End,
+    ) -> Option<Self> {
         let syn = talk.one(from, Ip::tcp(own, to, SYN, 1000, 0, b""), at)?;
         let connection = Connection { client: (from, own, to), server: (at, syn.to(), syn.from()) };
         connection.server_says(talk, SYN | ACK, 5000, 1001, b"")?;
@@ -130,15 +138,15 @@ impl Connection {
         Some(connection)
     }
 
-    fn client_segment(&self, flags: u8, seq: u32, ack: u32, data: &[u8]) -> Ip {
+    pub fn client_segment(&self, flags: u8, seq: u32, ack: u32, data: &[u8]) -> Ip {
         Ip::tcp(self.client.1, self.client.2, flags, seq, ack, data)
     }
 
-    fn server_segment(&self, flags: u8, seq: u32, ack: u32, data: &[u8]) -> Ip {
+    pub fn server_segment(&self, flags: u8, seq: u32, ack: u32, data: &[u8]) -> Ip {
         Ip::tcp(self.server.1, self.server.2, flags, seq, ack, data)
     }
 
-    fn client_says(
+    pub fn client_says(
         &self,
         talk: &mut Talk<'_>,
         flags: u8,
@@ -149,7 +157,7 @@ impl Connection {
         talk.one(self.client.0, self.client_segment(flags, seq, ack, data), self.server.0)
     }
 
-    fn server_says(
+    pub fn server_says(
         &self,
         talk: &mut Talk<'_>,
         flags: u8,

@@ -34,6 +34,9 @@ fn port(end: End) -> &'static str {
         End::Other => "pod/red/other",
         End::Web => "pod/blue/web",
         End::Server => "host/server",
+        End::Pooled => "pod/violet/pooled",
+        End::Target => "pod/violet/target",
+        End::Twin => "pod/violet/twin",
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
+use crate::nat::{POOL, TRANSLATED_PORTS};
 use crate::packet::{self, Ip, SENT_ID};
 use crate::scenarios::MEMBER_PORTS;
 
@@ -13,10 +14,14 @@ pub enum End {
     Other,
     Web,
     Server,
+    Pooled,
+    Target,
+    Twin,
 }
 
 impl End {
-    pub const ALL: [End; 4] = [End::Client, End::Other, End::Web, End::Server];
+    pub const ALL: [End; 7] =
+        [End::Client, End::Other, End::Web, End::Server, End::Pooled, End::Target, End::Twin];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -24,6 +29,9 @@ impl End {
             End::Other => "other",
             End::Web => "web",
             End::Server => "server",
+            End::Pooled => "pooled",
+            End::Target => "target",
+            End::Twin => "twin",
         }
     }
 
@@ -33,6 +41,9 @@ impl End {
             End::Other => Ipv4Addr::new(10, 244, 0, 35),
             End::Web => Ipv4Addr::new(10, 244, 0, 18),
             End::Server => Ipv4Addr::new(192, 168, 100, 1),
+            End::Pooled => Ipv4Addr::new(10, 244, 0, 50),
+            End::Target => Ipv4Addr::new(10, 244, 0, 51),
+            End::Twin => Ipv4Addr::new(10, 244, 0, 52),
         }
     }
 
@@ -42,13 +53,14 @@ impl End {
             End::Client | End::Other => Ipv4Addr::new(10, 244, 0, 33),
             End::Web => Ipv4Addr::new(10, 244, 0, 17),
             End::Server => Ipv4Addr::new(192, 168, 100, 2),
+            End::Pooled | End::Target | End::Twin => Ipv4Addr::new(10, 244, 0, 49),
         }
     }
 }
 
 pub type Mac = [u8; 6];
 
-/// A network with four ends.
+/// A network with these ends.
 pub trait Wire {
     /// Forgets what was said before.
     fn begin(&mut self);
@@ -69,6 +81,7 @@ pub trait Wire {
 pub struct Names {
     known: BTreeSet<Label>,
     chosen: Vec<Label>,
+    pooled: Vec<Ipv4Addr>,
 }
 
 /// What a NAT may change.
@@ -97,6 +110,18 @@ impl Names {
             self.chosen.len() - 1
         });
         if at == 0 { "another".to_owned() } else { format!("another-{}", at + 1) }
+    }
+
+    /// Itself, but one of the SNAT pool is `of the pool` (`of the pool-2`): which one is the network's choice.
+    pub fn address(&mut self, address: Ipv4Addr) -> String {
+        if !POOL.contains(&address) {
+            return address.to_string();
+        }
+        let at = self.pooled.iter().position(|known| *known == address).unwrap_or_else(|| {
+            self.pooled.push(address);
+            self.pooled.len() - 1
+        });
+        if at == 0 { "of the pool".to_owned() } else { format!("of the pool-{}", at + 1) }
     }
 
     /// An identification: `kept`, `0`, or `chosen` by a router.
@@ -133,8 +158,9 @@ pub struct Talk<'w> {
 impl<'w> Talk<'w> {
     pub fn new(wire: &'w mut dyn Wire, scenario: &'static str) -> Talk<'w> {
         wire.begin();
-        // The ports of the member: a translation puts them into packets that were sent with others.
-        let names = Names { known: MEMBER_PORTS.map(Label::Port).into(), chosen: Vec::new() };
+        // The ports of the members: a translation puts them into packets that were sent with others.
+        let known = MEMBER_PORTS.into_iter().chain(TRANSLATED_PORTS).map(Label::Port).collect();
+        let names = Names { known, chosen: Vec::new(), pooled: Vec::new() };
         Talk { wire, scenario, names, steps: Vec::new(), surprise: None }
     }
 
@@ -179,6 +205,14 @@ impl<'w> Talk<'w> {
     /// One packet, of which nothing arrives anywhere.
     pub fn none(&mut self, from: End, packet: Ip) -> Option<()> {
         self.exchange(from, &[packet], &[]).map(|_| ())
+    }
+
+    /// What a scenario means to show has to be so in Linux; tierlab is then compared with it.
+    pub fn meant(&mut self, so: bool, what: &str) {
+        if !so && self.wire.is_reference() {
+            let (scenario, step) = (self.scenario, self.steps.len());
+            self.surprise = Some(format!("{scenario}, before step {step}: in Linux {what}"));
+        }
     }
 
     fn capture(&mut self, end: End, frame: &[u8]) -> Captured {
