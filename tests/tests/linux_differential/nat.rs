@@ -26,6 +26,9 @@ const TWIN_OUTSIDE: Ipv4Addr = Ipv4Addr::new(172, 16, 3, 52);
 /// Where `target` and what else violet has leaves.
 const VIOLET_OUTSIDE: Ipv4Addr = Ipv4Addr::new(172, 16, 2, 4);
 
+/// Towards this port of UDP, `pooled` and `other` keep their addresses (NO_SNAT).
+const KEPT: u16 = 531;
+
 /// The addresses of the SNAT pool.
 pub const POOL: [Ipv4Addr; 4] = [
     Ipv4Addr::new(172, 16, 2, 16),
@@ -41,7 +44,7 @@ const TARGET_UDP: [u16; 3] = [600, 603, 609];
 pub const TRANSLATED_PORTS: [u16; 4] = [TARGET_TCP, TARGET_UDP[0], TARGET_UDP[1], TARGET_UDP[2]];
 
 /// All of them.
-pub fn all() -> [(&'static str, Conversation); 33] {
+pub fn all() -> [(&'static str, Conversation); 38] {
     [
         ("dnat-address", dnat_address),
         ("dnat-port", dnat_port),
@@ -64,11 +67,16 @@ pub fn all() -> [(&'static str, Conversation); 33] {
         ("hairpin-dnat-one-interface", hairpin_dnat_one_interface),
         ("hairpin-dnat-to-itself", hairpin_dnat_to_itself),
         ("hairpin-dnat-no-snat", hairpin_dnat_no_snat),
+        ("hairpin-dnat-no-snat-one-interface", hairpin_dnat_no_snat_one_interface),
+        ("hairpin-dnat-no-snat-inside", hairpin_dnat_no_snat_inside),
+        ("hairpin-dnat-fragments", hairpin_dnat_fragments),
         ("hairpin-dnat-errors", hairpin_dnat_errors),
+        ("hairpin-reflexive", hairpin_reflexive),
         ("snat-pool", snat_pool),
         ("snat-simultaneous-open", snat_simultaneous_open),
         ("reflexive", reflexive),
         ("reflexive-in-mid-stream", reflexive_in_mid_stream),
+        ("reflexive-bare-segments", reflexive_bare_segments),
         ("reflexive-fragments", reflexive_fragments),
         ("reflexive-error-inwards", reflexive_error_inwards),
         ("reflexive-error-outwards", reflexive_error_outwards),
@@ -168,6 +176,10 @@ fn dnat_checksum_zero(talk: &mut Talk<'_>) -> Option<()> {
         let there = talk.one(Server, without_checksum(question(PORT, to)), Target)?;
         talk.one(Target, without_checksum(udp_reply(&there, b"answer")), Server)?;
     }
+    // Turned around.
+    let question = Ip::udp(at(Client, PORT), (PORTS, 5003), b"question");
+    let there = talk.one(Client, without_checksum(question), Target)?;
+    talk.one(Target, without_checksum(udp_reply(&there, b"answer")), Client)?;
     Some(())
 }
 
@@ -221,7 +233,10 @@ fn dnat_bare_segments(talk: &mut Talk<'_>) -> Option<()> {
     for flags in [ACK, PSH | ACK, FIN | ACK, RST, RST | ACK, SYN | ACK] {
         for to in [(WHOLE, 80), (PORTS, 80)] {
             talk.none(Server, Ip::tcp(at(Server, PORT), to, flags, 1000, 5000, b""))?;
+            talk.none(Client, Ip::tcp(at(Client, PORT), to, flags, 1000, 5000, b""))?;
         }
+        // Outwards, from a target.
+        talk.none(Target, Ip::tcp(at(Target, 80), at(Server, PORT), flags, 1000, 5000, b""))?;
     }
     Some(())
 }
@@ -329,21 +344,55 @@ fn hairpin_dnat_to_itself(talk: &mut Talk<'_>) -> Option<()> {
 }
 
 fn hairpin_dnat_no_snat(talk: &mut Talk<'_>) -> Option<()> {
+    let there = ask(talk, Other, Ip::udp(at(Other, PORT), (WHOLE, KEPT), b"question"), Target)?;
+    talk.meant(there.from() == at(Other, PORT), "the source does not stay");
+    // About the answer, to whom it shows an address inside.
+    let answer = talk.one(Target, udp_reply(&there, b"answer"), Other)?;
+    talk.one(Other, closed(&answer), Target).map(|_| ())
+}
+
+fn hairpin_dnat_no_snat_one_interface(talk: &mut Talk<'_>) -> Option<()> {
+    let question = Ip::udp(at(Pooled, PORT), (WHOLE, KEPT), b"question");
+    let there = ask(talk, Pooled, question, Target)?;
+    talk.meant(there.from() == at(Pooled, PORT), "the source does not stay");
+    Some(())
+}
+
+fn hairpin_dnat_no_snat_inside(talk: &mut Talk<'_>) -> Option<()> {
     let there = ask(talk, Other, Ip::udp(at(Other, PORT), (WHOLE, 53), b"question"), Target)?;
     talk.meant(there.from() == at(Other, PORT), "the source does not stay");
     Some(())
 }
 
+fn hairpin_dnat_fragments(talk: &mut Talk<'_>) -> Option<()> {
+    for from in [Client, Pooled] {
+        let mut pieces = Ip::udp(at(from, PORT), (PORTS, 5003), &[5; 1000]).fragments(&[400]);
+        pieces.reverse();
+        let there = talk.exchange(from, &pieces, &[Target; 2])?;
+        let first = there.iter().find(|piece| piece.offset == 0)?;
+        let back = udp_reply(first, &[6; 1000]).fragments(&[400, 800]);
+        talk.exchange(Target, &back, &[from; 3])?;
+    }
+    Some(())
+}
+
 fn hairpin_dnat_errors(talk: &mut Talk<'_>) -> Option<()> {
-    // About the question.
     let to = (PORTS, 5003);
-    let there = talk.one(Client, Ip::udp(at(Client, PORT), to, b"question"), Target)?;
-    talk.one(Target, closed(&there), Client)?;
-    // About the answer.
-    let answer = talk.one(Target, udp_reply(&there, b"answer"), Client)?;
-    talk.one(Client, closed(&answer), Target)?;
+    for from in [Client, Pooled] {
+        // About the question.
+        let there = talk.one(from, Ip::udp(at(from, PORT), to, b"question"), Target)?;
+        talk.one(Target, closed(&there), from)?;
+        // About the answer.
+        let answer = talk.one(Target, udp_reply(&there, b"answer"), from)?;
+        talk.one(from, closed(&answer), Target)?;
+    }
     // The Tier-1's own.
     talk.one(Client, Ip::udp(at(Client, PORT), to, b"question").ttl(1), Client).map(|_| ())
+}
+
+fn hairpin_reflexive(talk: &mut Talk<'_>) -> Option<()> {
+    let question = Ip::udp(at(Client, PORT), (TWIN_OUTSIDE, 53), b"question");
+    ask(talk, Client, question, Twin).map(|_| ())
 }
 
 fn snat_pool(talk: &mut Talk<'_>) -> Option<()> {
@@ -380,6 +429,11 @@ fn reflexive_in_mid_stream(talk: &mut Talk<'_>) -> Option<()> {
     let there = talk.one(Server, segment, Twin)?;
     let answer = Ip::tcp(there.to(), there.from(), ACK, 5000, 1004, b"");
     talk.one(Twin, answer, Server).map(|_| ())
+}
+
+fn reflexive_bare_segments(talk: &mut Talk<'_>) -> Option<()> {
+    let reset = Ip::tcp(at(Server, PORT), (TWIN_OUTSIDE, 80), RST, 1000, 0, b"");
+    talk.one(Server, reset, Twin).map(|_| ())
 }
 
 fn reflexive_fragments(talk: &mut Talk<'_>) -> Option<()> {
