@@ -44,7 +44,7 @@ const TARGET_UDP: [u16; 3] = [600, 603, 609];
 pub const TRANSLATED_PORTS: [u16; 4] = [TARGET_TCP, TARGET_UDP[0], TARGET_UDP[1], TARGET_UDP[2]];
 
 /// All of them.
-pub fn all() -> [(&'static str, Conversation); 38] {
+pub fn all() -> [(&'static str, Conversation); 40] {
     [
         ("dnat-address", dnat_address),
         ("dnat-port", dnat_port),
@@ -60,6 +60,7 @@ pub fn all() -> [(&'static str, Conversation); 38] {
         ("dnat-reset", dnat_reset),
         ("dnat-closed-port", dnat_closed_port),
         ("dnat-error-from-outside", dnat_error_from_outside),
+        ("dnat-error-about-a-fragment", dnat_error_about_a_fragment),
         ("dnat-ttl", dnat_ttl),
         ("dnat-too-large-df", dnat_too_large_df),
         ("no-dnat", no_dnat),
@@ -70,6 +71,7 @@ pub fn all() -> [(&'static str, Conversation); 38] {
         ("hairpin-dnat-no-snat-one-interface", hairpin_dnat_no_snat_one_interface),
         ("hairpin-dnat-no-snat-inside", hairpin_dnat_no_snat_inside),
         ("hairpin-dnat-fragments", hairpin_dnat_fragments),
+        ("hairpin-dnat-simultaneous-open", hairpin_dnat_simultaneous_open),
         ("hairpin-dnat-errors", hairpin_dnat_errors),
         ("hairpin-reflexive", hairpin_reflexive),
         ("snat-pool", snat_pool),
@@ -159,8 +161,11 @@ fn dnat_another_port(talk: &mut Talk<'_>) -> Option<()> {
         talk.none(Server, question(PORT, (PORTS, port)))?;
     }
     let to = (PORTS, 5000);
-    talk.none(Server, Ip::tcp(at(Server, PORT), to, SYN, 1000, 0, b""))?;
-    talk.none(Server, Ip::echo(Server.address(), PORTS, 8, PORT, b"ping"))
+    for from in [Server, Client] {
+        talk.none(from, Ip::tcp(at(from, PORT), to, SYN, 1000, 0, b""))?;
+        talk.none(from, Ip::echo(from.address(), PORTS, 8, PORT, b"ping"))?;
+    }
+    Some(())
 }
 
 fn dnat_two_addresses(talk: &mut Talk<'_>) -> Option<()> {
@@ -288,6 +293,21 @@ fn dnat_error_from_outside(talk: &mut Talk<'_>) -> Option<()> {
     talk.none(Server, Ip::error(Server.address(), WHOLE, (3, 3), 0, &never_sent.bytes()))
 }
 
+fn dnat_error_about_a_fragment(talk: &mut Talk<'_>) -> Option<()> {
+    let to = (PORTS, 5003);
+    let pieces = Ip::udp(at(Server, PORT), to, &[5; 1000]).fragments(&[400]);
+    let there = talk.exchange(Server, &pieces, &[Target; 2])?;
+    // Both quote the first one.
+    talk.one(Target, closed(&there[0]), Server)?;
+    let late = Ip::error(there[0].dst, there[0].src, (11, 1), 0, &least_quote(&there[0]));
+    talk.one(Target, late, Server)?;
+    let back = udp_reply(&there[0], &[6; 1000]).fragments(&[400]);
+    let answer = talk.exchange(Target, &back, &[Server; 2])?;
+    talk.one(Server, closed(&answer[0]), Target)?;
+    // Of a later one nobody can tell whose it is.
+    talk.none(Server, closed(&answer[1]))
+}
+
 fn dnat_ttl(talk: &mut Talk<'_>) -> Option<()> {
     talk.one(Server, question(PORT, (WHOLE, 53)).ttl(1), Server)?;
     talk.one(Server, question(PORT, (WHOLE, 53)).ttl(2), Server)?;
@@ -306,6 +326,8 @@ fn dnat_too_large_df(talk: &mut Talk<'_>) -> Option<()> {
 fn no_dnat(talk: &mut Talk<'_>) -> Option<()> {
     talk.none(Server, question(PORT, (EXEMPT, 53)))?;
     talk.none(Server, Ip::tcp(at(Server, PORT), (EXEMPT, 80), SYN, 1000, 0, b""))?;
+    // From inside neither: it does not leave and come back.
+    talk.none(Client, Ip::udp(at(Client, PORT), (EXEMPT, 53), b"question"))?;
     // Of one service only.
     talk.none(Server, question(PORT, (WHOLE, 70)))?;
     let c = Connection::open(talk, Server, at(Server, PORT), (WHOLE, 70), Target)?;
@@ -372,6 +394,13 @@ fn hairpin_dnat_fragments(talk: &mut Talk<'_>) -> Option<()> {
         let first = there.iter().find(|piece| piece.offset == 0)?;
         let back = udp_reply(first, &[6; 1000]).fragments(&[400, 800]);
         talk.exchange(Target, &back, &[from; 3])?;
+    }
+    Some(())
+}
+
+fn hairpin_dnat_simultaneous_open(talk: &mut Talk<'_>) -> Option<()> {
+    for from in [Client, Pooled] {
+        simultaneous_open(talk, from, at(from, PORT), (PORTS, 80), Target)?;
     }
     Some(())
 }
