@@ -5,6 +5,7 @@
 //! ends ── blue ── t1 (nftables: rules.nft) ── uplink ── t0 ── out (MTU 1300) ── ends
 //! ends ── violet ┘
 //! ```
+//! The Tier-0 has `tier0.nft`.
 //! The ends have no addresses and no stack: `agent.py` sends and captures there. Neighbours are static.
 //!
 //! Nothing waits by the clock: behind every sending goes a datagram to the server and one back, and as
@@ -24,6 +25,7 @@ use crate::wire::{End, Mac, Wire};
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 const RULES: &str = include_str!("rules.nft");
+const TIER0_RULES: &str = include_str!("tier0.nft");
 const AGENT: &str = include_str!("agent.py");
 const ROUTER_PROGRAM: &str = include_str!("router.py");
 
@@ -176,8 +178,8 @@ pub struct Linux {
     // Dropped in this order: programs end before their namespaces go.
     /// `agent.py` at the ends.
     agent: Agent,
-    /// `router.py` at the Tier-1.
-    router: Agent,
+    /// `router.py` at the Tier-1 and the Tier-0.
+    routers: [Agent; 2],
     _namespaces: [Namespace; 3],
     marker: u32,
 }
@@ -264,13 +266,14 @@ impl Linux {
         t1.ip(&names(T1));
         t0.ip(&names(T0));
         t1.ip("route add default via 100.64.0.0\n");
-        let router = Agent::start(&t1, ROUTER_PROGRAM, &["red", "blue", "violet", "uplink"]);
-        let _prepared = Agent::start(&t0, ROUTER_PROGRAM, &["uplink", "out"]);
+        let tier1 = Agent::start(&t1, ROUTER_PROGRAM, &["red", "blue", "violet", "uplink"]);
+        let tier0 = Agent::start(&t0, ROUTER_PROGRAM, &["uplink", "out"]);
         t1.load(RULES).unwrap();
+        t0.load(TIER0_RULES).unwrap();
         // A session begins with a SYN.
         t1.set(&[("netfilter/nf_conntrack_tcp_loose", "0")]);
         let agent = Agent::start(&ends, AGENT, &["red", "blue", "violet", "out"]);
-        Linux { agent, router, _namespaces: [ends, t1, t0], marker: 0 }
+        Linux { agent, routers: [tier1, tier0], _namespaces: [ends, t1, t0], marker: 0 }
     }
 
     fn send(&mut self, from: End, frame: &[u8]) {
@@ -296,8 +299,10 @@ fn interface(end: End) -> &'static str {
 
 impl Wire for Linux {
     fn begin(&mut self) {
-        writeln!(self.router.commands.as_mut().unwrap(), "forget").unwrap();
-        assert_eq!(self.router.line(), "done");
+        for router in &mut self.routers {
+            writeln!(router.commands.as_mut().unwrap(), "forget").unwrap();
+            assert_eq!(router.line(), "done");
+        }
     }
 
     fn exchange(&mut self, from: End, frames: &[Vec<u8>]) -> Vec<(End, Vec<u8>)> {

@@ -23,6 +23,8 @@ const NETWORK_TARGET: Ipv4Addr = Ipv4Addr::new(172, 16, 1, 99);
 const EXEMPT: Ipv4Addr = Ipv4Addr::new(172, 16, 1, 98);
 /// The twin of `twin`.
 const TWIN_OUTSIDE: Ipv4Addr = Ipv4Addr::new(172, 16, 3, 52);
+/// What the Tier-0 translates to `PORTS`: TCP 8000 to 80, UDP 9000 to 5003.
+const FRONT: Ipv4Addr = Ipv4Addr::new(192, 168, 100, 50);
 /// Where `target` and what else violet has leaves.
 const VIOLET_OUTSIDE: Ipv4Addr = Ipv4Addr::new(172, 16, 2, 4);
 
@@ -44,7 +46,7 @@ const TARGET_UDP: [u16; 3] = [600, 603, 609];
 pub const TRANSLATED_PORTS: [u16; 4] = [TARGET_TCP, TARGET_UDP[0], TARGET_UDP[1], TARGET_UDP[2]];
 
 /// All of them.
-pub fn all() -> [(&'static str, Conversation); 40] {
+pub fn all() -> [(&'static str, Conversation); 44] {
     [
         ("dnat-address", dnat_address),
         ("dnat-port", dnat_port),
@@ -86,6 +88,10 @@ pub fn all() -> [(&'static str, Conversation); 40] {
         ("gateway-firewall-reject-outwards", gateway_firewall_reject_outwards),
         ("gateway-firewall-one-way", gateway_firewall_one_way),
         ("gateway-firewall-error", gateway_firewall_error),
+        ("dnat-twice", dnat_twice),
+        ("dnat-twice-and-once", dnat_twice_and_once),
+        ("dnat-twice-fragments", dnat_twice_fragments),
+        ("dnat-twice-errors", dnat_twice_errors),
     ]
 }
 
@@ -235,15 +241,16 @@ fn snat_simultaneous_open(talk: &mut Talk<'_>) -> Option<()> {
 }
 
 fn dnat_bare_segments(talk: &mut Talk<'_>) -> Option<()> {
-    for flags in [ACK, PSH | ACK, FIN | ACK, RST, RST | ACK, SYN | ACK] {
-        for to in [(WHOLE, 80), (PORTS, 80)] {
-            talk.none(Server, Ip::tcp(at(Server, PORT), to, flags, 1000, 5000, b""))?;
-            talk.none(Client, Ip::tcp(at(Client, PORT), to, flags, 1000, 5000, b""))?;
-        }
-        // Outwards, from a target.
-        talk.none(Target, Ip::tcp(at(Target, 80), at(Server, PORT), flags, 1000, 5000, b""))?;
+    let bare = |from: End, port: u16, to: Endpoint| {
+        let flags = [ACK, PSH | ACK, FIN | ACK, RST, RST | ACK, SYN | ACK];
+        flags.map(|flags| Ip::tcp(at(from, port), to, flags, 1000, 5000, b""))
+    };
+    for to in [(WHOLE, 80), (PORTS, 80)] {
+        talk.exchange(Server, &bare(Server, PORT, to), &[])?;
+        talk.exchange(Client, &bare(Client, PORT, to), &[])?;
     }
-    Some(())
+    // Outwards, from a target.
+    talk.exchange(Target, &bare(Target, 80, at(Server, PORT)), &[]).map(|_| ())
 }
 
 fn dnat_reset(talk: &mut Talk<'_>) -> Option<()> {
@@ -524,4 +531,43 @@ fn gateway_firewall_error(talk: &mut Talk<'_>) -> Option<()> {
     let about =
         Ip::error(Server.address(), TO_POOLED, (3, 3), 0, &udp_reply(&dropped, b"").bytes());
     talk.none(Server, about)
+}
+
+fn dnat_twice(talk: &mut Talk<'_>) -> Option<()> {
+    let c = Connection::open(talk, Server, at(Server, PORT), (FRONT, 8000), Target)?;
+    talk.meant(c.server.1 == at(Target, TARGET_TCP), "not that port");
+    c.client_says(talk, PSH | ACK, 1001, 5001, b"GET /")?;
+    c.server_says(talk, PSH | ACK, 5001, 1006, b"page")?;
+    let there = talk.one(Server, without_checksum(question(PORT, (FRONT, 9000))), Target)?;
+    talk.one(Target, without_checksum(udp_reply(&there, b"answer")), Server).map(|_| ())
+}
+
+fn dnat_twice_and_once(talk: &mut Talk<'_>) -> Option<()> {
+    // From one port to both addresses. The Tier-0 translates only the first, and behind it both look the same.
+    let there = talk.one(Server, question(PORT, (FRONT, 9000)), Target)?;
+    let direct = talk.one(Server, question(PORT, (PORTS, 5003)), Target)?;
+    talk.meant(there.from() != direct.from(), "two flows with one name");
+    talk.one(Target, udp_reply(&direct, b"directly"), Server)?;
+    talk.one(Target, udp_reply(&there, b"by the front"), Server).map(|_| ())
+}
+
+fn dnat_twice_fragments(talk: &mut Talk<'_>) -> Option<()> {
+    let mut pieces = Ip::udp(at(Server, PORT), (FRONT, 9000), &[5; 1000]).fragments(&[400, 800]);
+    pieces.rotate_left(1);
+    let there = talk.exchange(Server, &pieces, &[Target; 3])?;
+    let first = there.iter().find(|piece| piece.offset == 0)?;
+    let back = udp_reply(first, &[6; 1000]).fragments(&[400]);
+    talk.exchange(Target, &back, &[Server; 2]).map(|_| ())
+}
+
+fn dnat_twice_errors(talk: &mut Talk<'_>) -> Option<()> {
+    let there = talk.one(Server, question(PORT, (FRONT, 9000)), Target)?;
+    talk.one(Target, closed(&there), Server)?;
+    let answer = talk.one(Target, udp_reply(&there, b"answer"), Server)?;
+    talk.one(Server, closed(&answer), Target)?;
+    // The routers' own, in both directions.
+    talk.one(Server, question(PORT, (FRONT, 9000)).ttl(1), Server)?;
+    talk.one(Server, question(PORT, (FRONT, 9000)).ttl(2), Server)?;
+    talk.one(Target, udp_reply(&there, b"answer").ttl(2), Target)?;
+    talk.one(Target, udp_reply(&there, &[7; 1373]).dont_fragment(), Target).map(|_| ())
 }
