@@ -117,6 +117,50 @@ fn a_translation_that_is_another_ends_what_had_the_old_one() {
     assert!(b.go(H1, from(H1, "172.16.2.2").udp(53, 5000)).is_empty());
 }
 
+/// Sessions that are left when only these NAT rules are.
+fn left_by(b: &mut Bench, rules: Vec<NatRule>) -> usize {
+    change(b, |net| net.routers[T1.0 as usize].nat = NatTable::new(rules));
+    b.worker.sessions().len()
+}
+
+#[test]
+fn what_exempts_keeps_no_translation_alive() {
+    let exempt = |action| NatRule::new(7, "exempt", 3000, action);
+    let snat = NatRule::new(1, "snat", 1000, NatAction::Snat(AddressRange::host(ip("172.16.2.2"))));
+    let dnat = NatRule {
+        destination: Some(prefix("172.16.2.9/32")),
+        ..NatRule::new(
+            2,
+            "dnat",
+            1000,
+            NatAction::Dnat { to: prefix("10.244.0.34/32"), ports: None },
+        )
+    };
+    let start = |rules: Vec<NatRule>| {
+        let mut net = lab();
+        net.routers[T1.0 as usize].nat = NatTable::new(rules);
+        add_routes(&mut net, T0, vec![to("172.16.2.9/32", 1, None)]);
+        bench(net)
+    };
+    // The address of an SNAT rule that has gone is another's, whatever NO_DNAT says of the destination.
+    let mut b = start(vec![snat.clone(), exempt(NatAction::NoDnat)]);
+    only(&b.go(A, from(A, H1).udp(5000, 53)), EXT);
+    assert_eq!(left_by(&mut b, vec![exempt(NatAction::NoDnat)]), 0);
+    // So of a DNAT rule and NO_SNAT.
+    let mut b = start(vec![dnat.clone(), exempt(NatAction::NoSnat)]);
+    only(&b.go(H1, from(H1, "172.16.2.9").udp(5000, 53)), POD_B);
+    assert_eq!(left_by(&mut b, vec![exempt(NatAction::NoSnat)]), 0);
+    // A hairpin has both translations, or ends.
+    for (rules, left) in
+        [(vec![dnat.clone(), snat.clone()], 1), (vec![dnat.clone()], 0), (vec![snat.clone()], 0)]
+    {
+        let mut b = start(vec![dnat.clone(), snat.clone()]);
+        let h = only(&b.go(A, from(A, "172.16.2.9").udp(5000, 53)), POD_B);
+        assert_eq!(h.ip().unwrap().src, ip("172.16.2.2"));
+        assert_eq!(left_by(&mut b, rules), left);
+    }
+}
+
 #[test]
 fn a_rule_with_anothers_number_has_none_of_its_hits() {
     let mut net = lab();

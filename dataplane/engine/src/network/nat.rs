@@ -205,8 +205,9 @@ impl NatRule {
             && self.destination.is_none_or(|p| p.contains(flow.dst))
     }
 
-    /// Whether it gives a flow that comes as `before` the part of `after` that is its own, but for the source
-    /// port: the source of SNAT, the destination of DNAT and REFLEXIVE, neither of what exempts.
+    /// Whether it gives a flow that comes as `before` what this is as `after`, but for the source port: of
+    /// source rules the source, of destination rules and REFLEXIVE the destination. What exempts gives only
+    /// what changes neither.
     #[must_use]
     pub fn gives(&self, before: &Tuple, after: &Tuple) -> bool {
         // A source rule sees the destination that another rule has given.
@@ -218,8 +219,9 @@ impl NatRule {
         };
         let translates = match self.action {
             NatAction::Snat(to) => (to.first()..=to.last()).contains(&after.src),
-            NatAction::NoSnat => after.src == before.src,
-            NatAction::NoDnat => after.dst == before.dst,
+            NatAction::NoSnat | NatAction::NoDnat => {
+                (after.src, after.dst, after.dst_port) == (before.src, before.dst, before.dst_port)
+            }
             NatAction::NoAddress => false,
             NatAction::Dnat { .. } | NatAction::Reflexive { .. } => {
                 let given = self.translate_destination(*before);
@@ -236,6 +238,24 @@ impl NatRule {
                 NatAction::Reflexive { external, .. } => external.contains(before.dst),
                 _ => self.is_about(seen) && self.service.as_ref().is_none_or(serves),
             }
+    }
+
+    /// Whether it gives a flow whose destination changed from `before` to `after` the source that it has as
+    /// `after`. Of a hairpin a source rule sees the destination that was asked for, of what leaves by the
+    /// uplink the one that was given.
+    #[must_use]
+    pub fn gives_source(&self, before: &Tuple, after: &Tuple) -> bool {
+        match self.action {
+            NatAction::Snat(_) => {
+                self.gives(before, &Tuple { src: after.src, ..*before })
+                    || self.gives(before, after)
+            }
+            NatAction::Reflexive { external, .. } => external.contains(after.src),
+            NatAction::NoSnat
+            | NatAction::NoDnat
+            | NatAction::NoAddress
+            | NatAction::Dnat { .. } => false,
+        }
     }
 
     /// Whether the rule changes an address and remembers it.

@@ -6,7 +6,9 @@
 //! that has gone ends nothing by itself (the next packet is judged again), but what it has counted is
 //! nobody's.
 
-use crate::network::{NatRule, Network, PolicyChange, PortId, RouterId, VirtualServers};
+use crate::network::{
+    NatAction, NatRule, Network, PolicyChange, PortId, RouterId, VirtualServers,
+};
 use crate::session::{Fate, RecordKind, RuleKey, Session, StageRecord, TimerSettings};
 use crate::tuple::{Node, Tuple};
 use packet::Addr;
@@ -50,10 +52,21 @@ impl Known {
         let Node::Gateway(router) = record.node else { return None };
         let (then, now) = (before.nat.get(&router)?, self.nat.get(&router)?);
         let name = then.iter().find(|r| r.id == rule).map(|r| r.name.as_str());
-        let mut givers = now.iter().filter(|r| r.gives(&record.before, &record.after));
+        let (came, went) = (&record.before, &record.after);
+        let is_same = |r: &NatRule| r.id == rule && Some(r.name.as_str()) == name;
+        let moves = (went.dst, went.dst_port) != (came.dst, came.dst_port);
+        let is_target =
+            |r: &NatRule| !(moves && matches!(r.action, NatAction::Snat(_))) && r.gives(came, went);
+        // Where both sides changed, both have to be given; the address that was asked for may stand in as source.
+        let moves_source = moves && ![came.src, came.dst].contains(&went.src);
+        if !now.iter().any(is_target)
+            || moves_source && !now.iter().any(|r| r.gives_source(came, went))
+        {
+            return None;
+        }
+        let mut givers = now.iter().filter(|r| is_target(r) || is_same(r) && r.gives(came, went));
         let first = givers.next()?;
-        let is_same = |r: &&NatRule| r.id == rule && Some(r.name.as_str()) == name;
-        Some(std::iter::once(first).chain(givers).find(is_same).unwrap_or(first).id)
+        Some(std::iter::once(first).chain(givers).find(|r| is_same(r)).unwrap_or(first).id)
     }
 }
 
