@@ -22,7 +22,9 @@ pub enum Counter {
         /// Its port.
         port: u16,
     },
-    /// A NAT rule of the Tier-1, by what it says.
+    /// A NAT rule of the Tier-1 that the user gave this name.
+    NatByName(String),
+    /// Another NAT rule of the Tier-1, by what it says.
     Nat {
         /// Its rank.
         priority: u32,

@@ -25,7 +25,7 @@ use std::time::Duration;
 use definitions::Definitions;
 
 pub use counters::{Count, Counter};
-pub use network::{Atlas, Block, NatKind, NatRule, Station};
+pub use network::{Atlas, Block, NatKind, NatRule, Pool, Service, Station};
 
 use counters::Counters;
 use fragments::{First, Fragments};
@@ -66,6 +66,14 @@ struct Sticky {
     until: Duration,
 }
 
+/// A host's address of an SNAT pool.
+#[derive(Clone, Copy, Debug)]
+struct Pair {
+    pool: Pool,
+    host: std::net::IpAddr,
+    address: std::net::IpAddr,
+}
+
 /// The model and all it remembers.
 #[derive(Clone, Debug)]
 pub struct Model {
@@ -74,6 +82,8 @@ pub struct Model {
     turns: Vec<Turn>,
     stickies: Vec<Sticky>,
     paths: Vec<(Flow, std::net::IpAddr)>,
+    /// The address that a host has of a pool.
+    paired: Vec<Pair>,
     asked: Vec<Asked>,
     fragments: Fragments,
     counters: Counters,
@@ -101,6 +111,7 @@ impl Model {
             turns: Vec::new(),
             stickies: Vec::new(),
             paths: Vec::new(),
+            paired: Vec::new(),
             asked: Vec::new(),
             fragments: Fragments::default(),
             counters: Counters::default(),
@@ -299,6 +310,7 @@ impl Model {
         if known.is_none() && !done.fresh.is_empty() {
             known = Some((self.memories.begin(&frame.packet, self.now), memory::Way::Along));
         }
+        self.paired.extend(done.pair);
         let Some((conversation, way)) = known else { return };
         for fresh in &done.fresh {
             let fresh = fresh.clone();

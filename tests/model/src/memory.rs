@@ -228,13 +228,31 @@ impl Memories {
         let mut gone = Vec::new();
         for memory in self.list.iter_mut().filter(|m| m.deed == Deed::Natted) {
             let (came, went) = (memory.came, memory.went);
-            let gives = |rule: &&NatRule| {
-                let source = match rule.kind {
-                    NatKind::NoSnat => came.src,
-                    NatKind::Snat(to) => to,
-                };
-                rule.matches(came.src, came.dst) && source == went.src
+            let target = (went.dst, went.dst_port);
+            let moved = target != (came.dst, came.dst_port);
+            // What type of query it began with is not asked again.
+            let gives_source = |rule: &&NatRule| match rule.kind {
+                NatKind::Snat(pool) => rule.matches(came, None) && pool.contains(went.src),
+                NatKind::NoSnat => rule.matches(came, None) && came.src == went.src,
+                NatKind::NoDnat | NatKind::Dnat(..) => false,
             };
+            let gives = |rule: &&NatRule| match rule.kind {
+                NatKind::Dnat(..) if rule.matches(came, None) => {
+                    let given = rule.with_destination(came);
+                    (given.dst, given.dst_port) == target
+                }
+                NatKind::Dnat(..) => false,
+                NatKind::NoDnat => !moved && came.src == went.src && rule.matches(came, None),
+                NatKind::NoSnat | NatKind::Snat(_) => !moved && gives_source(rule),
+            };
+            // Of a hairpin, the source has to be given too.
+            if moved
+                && ![came.src, came.dst].contains(&went.src)
+                && !rules.iter().any(|rule| gives_source(&rule))
+            {
+                gone.push(memory.conversation);
+                continue;
+            }
             let own = |rule: &&NatRule| memory.counter == Some(rule.counter());
             let by = rules.iter().filter(gives).find(own).or_else(|| rules.iter().find(gives));
             match by {

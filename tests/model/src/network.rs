@@ -12,7 +12,7 @@ use ipnet::IpNet;
 
 use crate::packet::Mac;
 
-pub use nat::{NatKind, NatRule};
+pub use nat::{NatKind, NatRule, Pool, Service};
 pub(crate) use routes::{Lost, Route, Target};
 pub(crate) use services::{Member, Server, Source, protocol_number};
 
@@ -190,9 +190,7 @@ impl Network {
         // No IPv6 network leads out of the cluster, with NAT or without.
         network.private.extend(spec.pod_cidr_v6.map(|net| IpNet::V6(net.trunc())));
         for rule in &network.nat_rules {
-            if let NatKind::Snat(address) = rule.kind {
-                network.tier1_addresses.push(address.into());
-            }
+            network.tier1_addresses.extend(rule.external());
         }
         network.tier1_addresses.extend(atlas.vips.iter().map(|(_, a)| IpNet::from(*a)));
         for uplink in &tier0.spec.uplinks {

@@ -4,17 +4,18 @@
 mod answers;
 mod balancer;
 mod gateways;
+mod nat;
 mod recall;
 mod vnic;
 
 use std::net::IpAddr;
 
-use crate::Model;
 use crate::counters::Counter;
 use crate::memory::{Deed, Memory, Place, Way};
 use crate::network::Network;
 use crate::packet::{Content, Flow, Framed, Packet, Seen, flag};
 use crate::tcp::is_legal;
+use crate::{Model, Pair};
 
 /// TTL of what the network itself sends.
 const OWN_TTL: u8 = 64;
@@ -68,6 +69,8 @@ pub(crate) struct Done {
     pub(crate) killed: Option<u64>,
     pub(crate) choices: Vec<Choice>,
     pub(crate) path: Option<(Flow, IpAddr)>,
+    /// The address that a host was given of a pool.
+    pub(crate) pair: Option<Pair>,
     pub(crate) answer: Option<Packet>,
     /// The smallest MTU of the way, where the packet has to be cut for it.
     pub(crate) cut_to: Option<u16>,
@@ -120,6 +123,7 @@ impl<'a> Walk<'a> {
             killed: None,
             choices: Vec::new(),
             path: None,
+            pair: None,
             answer: None,
             cut_to: None,
             blamed: None,

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use engine::network::{
-    NatAction, Network, PortId, Prefix, RouterId, VirtualServer, VirtualServers,
+    NatAction, NatRule, Network, PortId, Prefix, RouterId, VirtualServer, VirtualServers,
 };
 use engine::{RuleKey, Traffic, Worker};
 use ipnet::IpNet;
-use model::{Count, Counter, NatKind};
+use model::{Count, Counter, NatKind, Pool};
 
 /// Which counter a number stands for. A number may be given to another rule when its own has gone, and what that one
 /// had counted goes with it.
@@ -27,6 +27,25 @@ fn net(prefix: Prefix) -> IpNet {
 
 fn server_counter(gateway: bool, address: packet::Addr, protocol: u8, port: u16) -> Counter {
     Counter::Server { gateway, address: address.to_ip(), protocol, port }
+}
+
+/// Rules that the generator wrote have names that begin so.
+pub const WRITTEN: &str = "by-hand-";
+
+fn nat_counter(rule: &NatRule) -> Counter {
+    if rule.name.starts_with(WRITTEN) {
+        return Counter::NatByName(rule.name.clone());
+    }
+    let own = rule.name.starts_with("snat-namespace-");
+    let from = rule.source.as_ref().filter(|_| !own).map(|nets| net(nets[0]));
+    let kind = match rule.action {
+        NatAction::NoSnat => NatKind::NoSnat,
+        NatAction::Snat(to) => {
+            NatKind::Snat(Pool { first: to.first().to_ip(), last: to.last().to_ip() })
+        }
+        ref other => panic!("{other} is never generated"),
+    };
+    Counter::Nat { priority: rule.priority, from, to: rule.destination.map(net), kind }
 }
 
 impl Numbers {
@@ -68,16 +87,7 @@ impl Numbers {
             let id = RouterId(u32::try_from(at).unwrap());
             now.extend(servers(Some(id), &router.balancer));
             for rule in router.nat.rules() {
-                let own = rule.name.starts_with("snat-namespace-");
-                let from = rule.source.as_ref().filter(|_| !own).map(|nets| net(nets[0]));
-                let kind = match rule.action {
-                    NatAction::NoSnat => NatKind::NoSnat,
-                    NatAction::Snat(to) => NatKind::Snat(to.first().to_ip()),
-                    // The model refuses a table that has another kind.
-                    other => panic!("the model knows no {other}"),
-                };
-                let (priority, to) = (rule.priority, rule.destination.map(net));
-                let counter = Counter::Nat { priority, from, to, kind };
+                let counter = nat_counter(rule);
                 now.insert(RuleKey::Nat(id, rule.id), (rule.name.clone(), counter));
             }
         }

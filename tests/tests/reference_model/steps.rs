@@ -8,6 +8,7 @@ use model::packet::{Complaint, Content, Framed, Mac, Packet, protocol};
 use model::{Station, wire};
 
 use crate::bench::{Bench, gateway_of};
+use crate::lab::EXTERNAL;
 
 /// Sources and destinations behind the hosts outside.
 const REMOTE: [&str; 4] = ["203.0.113.5", "203.0.113.70", "198.18.0.1", "198.51.100.77"];
@@ -76,7 +77,9 @@ impl Bench {
 
     fn target(&mut self) -> IpAddr {
         let services = (self.atlas.cluster_ips.len(), self.atlas.vips.len());
-        let weights = [8, services.0.min(1) * 6, services.1.min(1) * 8, 4, 3, 2, 2, 1];
+        let by_hand = usize::from(self.lab.has_nat_rules());
+        let weights =
+            [8, services.0.min(1) * 6, services.1.min(1) * 8, 4, 3, 2, 2, 1, by_hand * 10];
         match self.random.weighted(&weights) {
             0 => self.random.pick(&self.atlas.pods).1.addresses[0],
             1 => self.random.pick(&self.atlas.cluster_ips).1,
@@ -89,6 +92,7 @@ impl Bench {
                 gateway_of(&self.atlas, pod)
             }
             6 => ip(self.random.pick(&GATEWAYS)),
+            8 => ip(self.random.pick(&EXTERNAL)),
             _ => match self.atlas.snat.is_empty() {
                 true => self.atlas.vms[0].addresses[0],
                 false => self.random.pick(&self.atlas.snat).1,

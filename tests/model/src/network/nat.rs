@@ -8,14 +8,83 @@ use ipnet::IpNet;
 
 use super::Atlas;
 use crate::counters::Counter;
+use crate::packet::Flow;
+
+/// Addresses in a row, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Pool {
+    /// The first one.
+    pub first: IpAddr,
+    /// The last one.
+    pub last: IpAddr,
+}
+
+impl Pool {
+    pub(crate) fn of(address: IpAddr) -> Pool {
+        Pool { first: address, last: address }
+    }
+
+    pub(crate) fn contains(&self, address: IpAddr) -> bool {
+        (self.first..=self.last).contains(&address)
+    }
+
+    /// All of them, one by one; a model's pools are short and of IPv4.
+    pub(crate) fn addresses(&self) -> Vec<IpAddr> {
+        match (self.first, self.last) {
+            (IpAddr::V4(first), IpAddr::V4(last)) => {
+                (u32::from(first)..=u32::from(last)).map(|n| IpAddr::V4(n.into())).collect()
+            }
+            _ => vec![self.first],
+        }
+    }
+}
 
 /// What a NAT rule does with what it matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum NatKind {
     /// The source stays.
     NoSnat,
-    /// The source becomes this.
-    Snat(IpAddr),
+    /// The source becomes one of these.
+    Snat(Pool),
+    /// The destination stays.
+    NoDnat,
+    /// The destination becomes this address, or that of the same place in this network; its port the one in the same place of
+    /// these, if they are more than one.
+    Dnat(IpNet, Option<(u16, u16)>),
+}
+
+/// A protocol, and what of it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Service {
+    protocol: u8,
+    /// None: all.
+    ports: Vec<(u16, u16)>,
+    icmp_type: Option<u8>,
+    icmp_code: Option<u8>,
+}
+
+impl Service {
+    pub(crate) fn of(service: &definitions::own::RuleService) -> Service {
+        Service {
+            protocol: service.protocol.0,
+            ports: service.ports.iter().map(|range| (range.first(), range.last())).collect(),
+            icmp_type: service.kind,
+            icmp_code: service.code,
+        }
+    }
+
+    /// `query` is the ICMP type; `None` stands for any.
+    pub(crate) fn matches(&self, flow: Flow, query: Option<u8>) -> bool {
+        self.protocol == flow.protocol
+            && (self.ports.is_empty() || self.range(flow.dst_port).is_some())
+            && self.icmp_type.is_none_or(|kind| query.is_none_or(|query| query == kind))
+            // Queries have no code but 0.
+            && self.icmp_code.is_none_or(|code| query.is_none() || code == 0)
+    }
+
+    fn range(&self, port: u16) -> Option<(u16, u16)> {
+        self.ports.iter().copied().find(|(first, last)| (*first..=*last).contains(&port))
+    }
 }
 
 /// A NAT rule of the Tier-1.
@@ -23,10 +92,14 @@ pub enum NatKind {
 pub struct NatRule {
     /// Lower comes first.
     pub priority: u32,
+    /// What the user called it.
+    pub name: Option<String>,
     /// Packets from one of these; `None`: from anywhere.
     pub from: Option<Vec<IpNet>>,
     /// To here; `None`: to anywhere.
     pub to: Option<IpNet>,
+    /// Of this service; `None`: of any.
+    pub service: Option<Service>,
     /// What becomes of them.
     pub kind: NatKind,
     /// It is a namespace's own: its sources are the segments that there are.
@@ -34,12 +107,52 @@ pub struct NatRule {
 }
 
 impl NatRule {
-    pub(crate) fn matches(&self, src: IpAddr, dst: IpAddr) -> bool {
-        self.from.as_ref().is_none_or(|nets| nets.iter().any(|net| net.contains(&src)))
-            && self.to.is_none_or(|net| net.contains(&dst))
+    /// Whether it is about the packets of a flow; `query` is their ICMP type, `None` any.
+    pub(crate) fn matches(&self, flow: Flow, query: Option<u8>) -> bool {
+        self.from.as_ref().is_none_or(|nets| nets.iter().any(|net| net.contains(&flow.src)))
+            && self.to.is_none_or(|net| net.contains(&flow.dst))
+            && self.service.as_ref().is_none_or(|service| service.matches(flow, query))
+    }
+
+    /// Whether it is of the list of destination rules; else of that of source rules.
+    pub(crate) fn is_about_destinations(&self) -> bool {
+        matches!(self.kind, NatKind::NoDnat | NatKind::Dnat(..))
+    }
+
+    /// The flow with the destination that DNAT gives it.
+    pub(crate) fn with_destination(&self, flow: Flow) -> Flow {
+        let NatKind::Dnat(to, ports) = self.kind else { return flow };
+        let dst = match (to, self.to, flow.dst) {
+            (IpNet::V4(to), Some(IpNet::V4(from)), IpAddr::V4(dst)) if to.prefix_len() < 32 => {
+                let at = u32::from(dst) - u32::from(from.network());
+                IpAddr::V4((u32::from(to.network()) + at).into())
+            }
+            _ => to.addr(),
+        };
+        let original = self.service.as_ref().and_then(|service| service.range(flow.dst_port));
+        let dst_port = match (ports, original) {
+            (Some((first, last)), Some((from, _))) if last > first => {
+                first + (flow.dst_port - from)
+            }
+            (Some((only, _)), _) => only,
+            (None, _) => flow.dst_port,
+        };
+        Flow { dst, dst_port, ..flow }
+    }
+
+    /// What it makes the outside see of the inside.
+    pub(crate) fn external(&self) -> Vec<IpNet> {
+        match self.kind {
+            NatKind::Snat(pool) => pool.addresses().into_iter().map(IpNet::from).collect(),
+            NatKind::Dnat(..) => self.to.into_iter().collect(),
+            NatKind::NoSnat | NatKind::NoDnat => Vec::new(),
+        }
     }
 
     pub(crate) fn counter(&self) -> Counter {
+        if let Some(name) = &self.name {
+            return Counter::NatByName(name.clone());
+        }
         let from = match self.from.as_deref() {
             Some([net]) if !self.of_namespace => Some(*net),
             _ => None,
@@ -47,17 +160,20 @@ impl NatRule {
         Counter::Nat { priority: self.priority, from, to: self.to, kind: self.kind }
     }
 
-    /// In this order: ascending priority; at equal ones the more specific source, then destination, then NO_SNAT before SNAT
-    /// (docs/choices.md).
-    fn order(&self) -> (u32, Reverse<u8>, Reverse<u8>, NatKind) {
+    /// In this order: ascending priority; at equal ones the more specific source, then destination, then the name
+    /// (docs/choices.md). The user's names, `by-hand-...`, are before those that rules get by themselves.
+    fn order(&self) -> (u32, Reverse<u8>, Reverse<u8>, bool, Option<String>, NatKind) {
         let longest = self.from.iter().flatten().map(IpNet::prefix_len).max();
         let to = self.to.map_or(0, |net| net.prefix_len() + 1);
-        (self.priority, Reverse(longest.map_or(0, |len| len + 1)), Reverse(to), self.kind)
+        let from = Reverse(longest.map_or(0, |len| len + 1));
+        (self.priority, from, Reverse(to), self.name.is_none(), self.name.clone(), self.kind)
     }
 }
 
-/// NO_SNAT, SNAT with a source, SNAT of everything, where no priority is stated (docs/choices.md).
-const UNSTATED: (u32, u32, u32) = (100, 1000, 2000);
+/// NO_SNAT and NO_DNAT, SNAT of everything, and others, where no priority is stated (docs/choices.md).
+const EXEMPT: u32 = 100;
+const TRANSLATE: u32 = 1000;
+const SNAT_ANY: u32 = 2000;
 
 fn side(side: NatMatch) -> Option<IpNet> {
     match side {
@@ -73,15 +189,17 @@ pub(super) fn rules(
     atlas: &Atlas,
 ) -> Result<Vec<NatRule>, String> {
     let mut rules = match &spec.tier1.nat_rules {
-        Some(table) => written(table)?,
+        Some(table) => table.iter().map(written).collect::<Result<_, _>>()?,
         None if nat => generated(spec, atlas),
         None => Vec::new(),
     };
     for exemption in &spec.tier1.no_snat {
         rules.push(NatRule {
-            priority: UNSTATED.0,
+            priority: EXEMPT,
+            name: None,
             from: side(exemption.source).map(|net| vec![net]),
             to: side(exemption.destination),
+            service: None,
             kind: NatKind::NoSnat,
             of_namespace: false,
         });
@@ -90,30 +208,30 @@ pub(super) fn rules(
     Ok(rules)
 }
 
-fn written(table: &[definitions::own::NatRule]) -> Result<Vec<NatRule>, String> {
-    let rule = |rule: &definitions::own::NatRule| {
-        let (unstated, kind) = match (rule.action, rule.translated.ends(), &rule.service) {
-            (NatAction::NoSnat, None, None) => (UNSTATED.0, NatKind::NoSnat),
-            (NatAction::Snat, Some((to, last)), None) if to == last => {
-                let unstated = if side(rule.source).is_some() { UNSTATED.1 } else { UNSTATED.2 };
-                (unstated, NatKind::Snat(to))
-            }
-            (action, ..) => {
-                let to = rule.translated;
-                return Err(format!(
-                    "the model knows no NAT rule {action} to {to}, nor one for a service"
-                ));
-            }
-        };
-        Ok(NatRule {
-            priority: rule.priority.unwrap_or(unstated),
-            from: side(rule.source).map(|net| vec![net]),
-            to: side(rule.destination),
-            kind,
-            of_namespace: false,
-        })
+fn written(rule: &definitions::own::NatRule) -> Result<NatRule, String> {
+    let (unstated, kind) = match (rule.action, rule.translated.ends()) {
+        (NatAction::NoSnat, _) => (EXEMPT, NatKind::NoSnat),
+        (NatAction::NoDnat, _) => (EXEMPT, NatKind::NoDnat),
+        (NatAction::Snat, Some((first, last))) => {
+            let unstated = if side(rule.source).is_some() { TRANSLATE } else { SNAT_ANY };
+            (unstated, NatKind::Snat(Pool { first, last }))
+        }
+        (NatAction::Dnat, Some(_)) => {
+            let to = rule.translated.network().ok_or("DNAT to a range")?;
+            let ports = rule.translated_port.map(|range| (range.first(), range.last()));
+            (TRANSLATE, NatKind::Dnat(to.trunc(), ports))
+        }
+        (action, _) => return Err(format!("the model knows no {action} to {}", rule.translated)),
     };
-    table.iter().map(rule).collect()
+    Ok(NatRule {
+        priority: rule.priority.unwrap_or(unstated),
+        name: Some(rule.name.clone().ok_or("the model knows no NAT rules without names")?),
+        from: side(rule.source).map(|net| vec![net]),
+        to: side(rule.destination),
+        service: rule.service.as_ref().map(Service::of),
+        kind,
+        of_namespace: false,
+    })
 }
 
 fn generated(spec: &SupervisorClusterSpec, atlas: &Atlas) -> Vec<NatRule> {
@@ -122,9 +240,11 @@ fn generated(spec: &SupervisorClusterSpec, atlas: &Atlas) -> Vec<NatRule> {
     for to in [pods, IpNet::V4(spec.egress_cidr.trunc())] {
         let from = Some(vec![pods]);
         rules.push(NatRule {
-            priority: UNSTATED.0,
+            priority: EXEMPT,
+            name: None,
             from,
             to: Some(to),
+            service: None,
             kind: NatKind::NoSnat,
             of_namespace: false,
         });
@@ -133,18 +253,26 @@ fn generated(spec: &SupervisorClusterSpec, atlas: &Atlas) -> Vec<NatRule> {
         let own = atlas.blocks.iter().filter(|b| b.namespace.as_ref() == Some(namespace));
         let from = own.flat_map(|b| b.nets.iter().copied()).filter(|net| net.addr().is_ipv4());
         rules.push(NatRule {
-            priority: UNSTATED.1,
+            priority: TRANSLATE,
+            name: None,
             from: Some(from.collect()),
             to: None,
-            kind: NatKind::Snat(*address),
+            service: None,
+            kind: NatKind::Snat(Pool::of(*address)),
             of_namespace: true,
         });
     }
     // The system has the first address of the pool.
     if let Some(address) = spec.egress_cidr.hosts().next() {
-        let kind = NatKind::Snat(address.into());
-        let priority = UNSTATED.2;
-        rules.push(NatRule { priority, from: None, to: None, kind, of_namespace: false });
+        rules.push(NatRule {
+            priority: SNAT_ANY,
+            name: None,
+            from: None,
+            to: None,
+            service: None,
+            kind: NatKind::Snat(Pool::of(address.into())),
+            of_namespace: false,
+        });
     }
     rules
 }

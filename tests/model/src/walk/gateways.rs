@@ -1,4 +1,4 @@
-//! The gateways: load balancer, NAT and routes of the Tier-1; reverse path, routes and equal paths of the Tier-0.
+//! The gateways: load balancer and routes of the Tier-1; reverse path, routes and equal paths of the Tier-0.
 
 use std::net::IpAddr;
 
@@ -6,8 +6,8 @@ use definitions::own::UrpfMode;
 
 use super::balancer::{counter_of, server};
 use super::{End, Entry, Scope, Stop, Walk, gone};
-use crate::memory::{Deed, Memory, Place, Way};
-use crate::network::{NatKind, Source, Target, is_broadcast};
+use crate::memory::{Deed, Memory, Place};
+use crate::network::{Source, Target, is_broadcast};
 use crate::packet::{Complaint, Content, Flow};
 
 impl Walk<'_> {
@@ -22,7 +22,8 @@ impl Walk<'_> {
         if let Some((memory, way)) = &known {
             self.follow(memory, *way);
         }
-        let owned = known.is_some() || self.virtual_server()?;
+        let owned =
+            known.is_some() || self.virtual_server()? || self.destination_nat(entry.uplink)?;
         let dst = self.done.packet.dst;
         if !owned && entry.uplink && hidden(dst) {
             return gone("a private destination");
@@ -70,8 +71,12 @@ impl Walk<'_> {
             self.complains(Complaint::HostUnreachable, entry);
             return gone("no route");
         }
+        let src = self.done.packet.flow().src;
         if !owned {
-            self.source_nat(hidden(self.done.packet.flow().src))?;
+            self.source_nat(hidden(src))?;
+        } else if known.is_none() && hidden(src) {
+            // A hairpin to a target that is not inside.
+            return gone("a private source without a NAT rule");
         }
         let memory = known.as_ref().map(|(memory, _)| memory);
         self.keeps_private(hidden(self.done.packet.src), memory)?;
@@ -121,48 +126,10 @@ impl Walk<'_> {
     }
 
     /// A flow that keeps its source, if its answers are nobody else's.
-    fn stays(&self, wanted: Flow, own: Flow) -> Option<Flow> {
+    pub(super) fn stays(&self, wanted: Flow, own: Flow) -> Option<Flow> {
         let taken = wanted.reversed() == own
             || self.model.memories.is_known(Place::Tier1, wanted.reversed(), &self.done.superseded);
         (!taken).then_some(wanted)
-    }
-
-    /// What comes in as it is, is remembered if a rule would meet its answers.
-    fn lets_in(&mut self) {
-        let flow = self.done.packet.flow();
-        let met = self.network.nat_rules.iter().any(|rule| rule.matches(flow.dst, flow.src));
-        if met && self.may_begin() && self.stays(flow, flow).is_some() {
-            self.remember(Place::Tier1, (flow, flow), Deed::LetIn, None);
-        }
-    }
-
-    fn source_nat(&mut self, private: bool) -> Stop<()> {
-        let flow = self.done.packet.flow();
-        let answers = matches!(self.done.known, Some((_, Way::Back)));
-        if answers && !private {
-            return Ok(());
-        }
-        let rule = self.network.nat_rules.iter().find(|rule| rule.matches(flow.src, flow.dst));
-        let Some(rule) = rule else {
-            return if private { gone("a private source without a NAT rule") } else { Ok(()) };
-        };
-        self.done.blamed = Some(rule.counter());
-        if !self.may_begin() {
-            return gone("cannot begin a conversation at NAT");
-        }
-        let went = match rule.kind {
-            NatKind::Snat(src) => self.allocate(&[Place::Tier1], Flow { src, ..flow }),
-            NatKind::NoSnat => {
-                let memories = &self.model.memories;
-                let taken = memories.is_known(Place::Tier1, flow.reversed(), &self.done.superseded);
-                (!taken).then_some(flow)
-            }
-        };
-        let Some(went) = went else { return gone("no port is free") };
-        self.done.blamed = None;
-        self.remember(Place::Tier1, (flow, went), Deed::Natted, Some(rule.counter()));
-        self.rewrite(flow, went);
-        Ok(())
     }
 
     /// An error's own source is no flow's: a private one stays inside, unless its flow goes out as it is.

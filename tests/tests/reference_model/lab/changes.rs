@@ -5,14 +5,20 @@ use std::net::Ipv4Addr;
 use ipnet::IpNet;
 use model::Block;
 
-use super::{APPS, Lab, nat_rules, pod, policy, security_policy};
+use super::nat::change_nat_rules;
+use super::{APPS, Lab, pod, policy, security_policy};
 use crate::random::Random;
 
 impl Lab {
     /// Changes something and says what. `blocks` are the segments that there are.
     pub fn change(&mut self, random: &mut Random, blocks: &[Block]) -> String {
         let at = random.below(self.namespaces.len());
-        match random.weighted(&[3, 5, 5, 5, 3]) {
+        let by_hand = if self.nat_rules.is_some() { 5 } else { 0 };
+        match random.weighted(&[3, 5, 5, 5, 3, by_hand]) {
+            5 => {
+                let rules = self.nat_rules.get_or_insert_default();
+                change_nat_rules(random, rules).to_owned()
+            }
             0 => self.change_gateways(random),
             1 => self.change_policies(random, at),
             2 => self.change_services(random, at),
@@ -22,7 +28,7 @@ impl Lab {
     }
 
     fn change_gateways(&mut self, random: &mut Random) -> String {
-        match random.below(5) {
+        match random.below(4) {
             0 => {
                 self.urpf = random.pick(&["strict", "loose", "none"]);
                 format!("uRPF {}", self.urpf)
@@ -36,10 +42,6 @@ impl Lab {
                 self.balancer =
                     random.pick(&["automap", "transparent", "pool, pool: 172.16.3.0/30"]);
                 format!("balancer {}", self.balancer)
-            }
-            3 if self.nat_rules.is_some() => {
-                self.nat_rules = Some(nat_rules(random));
-                "another NAT table".to_owned()
             }
             _ => {
                 self.default_route = !self.default_route;

@@ -45,7 +45,10 @@ spec:
             if self.exemption { "{source: 10.244.0.0/20, destination: 203.0.113.5}" } else { "" },
             self.inner_routes,
             self.inner_mtu,
-            self.nat_rules.as_ref().map(|r| format!(", natRules: {r}")).unwrap_or_default(),
+            self.nat_rules
+                .as_ref()
+                .map(|r| format!(", natRules: [{}]", r.join(", ")))
+                .unwrap_or_default(),
             self.outer_mtu[0],
             self.addresses(UPLINKS[0].1),
             self.addresses(UPLINKS[1].1),

@@ -2,11 +2,14 @@
 
 mod changes;
 mod manifest;
+mod nat;
 mod policies;
 
 use std::net::Ipv4Addr;
 
 use crate::random::Random;
+pub use nat::EXTERNAL;
+use nat::nat_rules;
 use policies::{policy, security_policy};
 
 /// Hosts outside: name, network, addresses.
@@ -96,7 +99,7 @@ pub struct Lab {
     inner_mtu: u16,
     outer_mtu: [u16; 2],
     /// `spec.tier1.natRules`, if the table is written by hand.
-    nat_rules: Option<String>,
+    nat_rules: Option<Vec<String>>,
     namespaces: Vec<Namespace>,
 }
 
@@ -167,7 +170,7 @@ impl Lab {
             prefix: random.pick(&[28, 28, 29, 30]),
             inner_mtu: random.pick(&[1500, 1500, 1400, 9000]),
             outer_mtu: [random.pick(&[1500, 1500, 1280]), random.pick(&[1500, 1300, 9000])],
-            nat_rules: random.chance(25).then(|| nat_rules(random)),
+            nat_rules: random.chance(40).then(|| nat_rules(random)),
             namespaces,
         }
     }
@@ -197,36 +200,13 @@ impl Lab {
         self.namespaces.len()
     }
 
+    /// Whether the NAT table is written by hand.
+    pub fn has_nat_rules(&self) -> bool {
+        self.nat_rules.is_some()
+    }
+
     /// Whether there is IPv6.
     pub fn v6(&self) -> bool {
         self.v6
     }
-}
-
-/// A table of NAT rules. No two of equal rank are of one source and destination.
-fn nat_rules(random: &mut Random) -> String {
-    let mut rules: Vec<String> = Vec::new();
-    let sides =
-        ["Any", "10.244.0.0/20", "10.244.0.16/28", "10.244.0.18", "10.244.0.32/27", "192.0.2.10"];
-    let ends = ["Any", "203.0.113.0/24", "203.0.113.5", "192.0.2.10", "198.51.100.0/24"];
-    let mut taken = Vec::new();
-    for at in 0..1 + random.below(5) {
-        let (source, destination) = (random.pick(&sides), random.pick(&ends));
-        if taken.contains(&(source, destination)) {
-            continue;
-        }
-        taken.push((source, destination));
-        let action = random.pick(&[
-            "NO_SNAT",
-            "SNAT, translated: 172.16.2.77",
-            "SNAT, translated: 172.16.2.78",
-            "SNAT, translated: 172.16.2.77",
-        ]);
-        let mut rule = format!("action: {action}, source: {source}, destination: {destination}");
-        if random.chance(50) {
-            rule += &format!(", priority: {}", random.pick(&[10, 100, 1000, 1500, 3000 + at]));
-        }
-        rules.push(format!("{{{rule}}}"));
-    }
-    format!("[{}]", rules.join(", "))
 }

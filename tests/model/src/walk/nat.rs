@@ -1,0 +1,135 @@
+//! NAT of the Tier-1: destination rules inwards, source rules outwards, both for what an inside host sends to an address that the
+//! outside has for another (docs/choices.md, "NAT").
+
+use std::net::IpAddr;
+
+use super::{Stop, Walk, gone};
+use crate::Pair;
+use crate::memory::{Deed, Place, Way};
+use crate::network::{NatKind, NatRule, Pool};
+use crate::packet::{Content, Flow};
+
+impl Walk<'_> {
+    /// The ICMP type of a query; of anything else 0 will do.
+    fn query(&self) -> Option<u8> {
+        Some(match self.done.packet.content {
+            Content::Echo { reply: false, .. } => 8,
+            _ => 0,
+        })
+    }
+
+    /// The first rule for a flow of either list.
+    fn rule(&self, destinations: bool, flow: Flow) -> Option<&NatRule> {
+        let query = self.query();
+        let mut list = self.network.nat_rules.iter();
+        list.find(|rule| rule.is_about_destinations() == destinations && rule.matches(flow, query))
+    }
+
+    /// Whether a rule gives the packet another destination. From inside that is a hairpin.
+    pub(super) fn destination_nat(&mut self, uplink: bool) -> Stop<bool> {
+        let flow = self.done.packet.flow();
+        let Some(rule) = self.rule(true, flow).cloned() else { return Ok(false) };
+        if !matches!(rule.kind, NatKind::Dnat(..)) {
+            return Ok(false);
+        }
+        if self.done.packet.is_error() {
+            // It is of the flow that it quotes, which no rule has begun.
+            return gone("an error about no conversation");
+        }
+        self.done.blamed = Some(rule.counter());
+        if !self.may_begin() {
+            return gone("cannot begin a conversation at DNAT");
+        }
+        let wanted = rule.with_destination(flow);
+        let went = if uplink {
+            self.allocate(&[Place::Tier1], wanted)
+        } else {
+            self.hairpin(flow, wanted)
+        };
+        let Some(went) = went else { return gone("no port is free") };
+        self.done.blamed = None;
+        self.remember(Place::Tier1, (flow, went), Deed::Natted, Some(rule.counter()));
+        self.rewrite(flow, went);
+        Ok(true)
+    }
+
+    /// The target sees the source that it would see outside. One that stays is replaced by the address that was asked for where
+    /// the answer would not come back.
+    fn hairpin(&mut self, flow: Flow, wanted: Flow) -> Option<Flow> {
+        let by = self.rule(false, flow).map(|rule| rule.kind);
+        if let Some(NatKind::Snat(pool)) = by {
+            return self.of_pool(pool, wanted);
+        }
+        let block = self.network.block_of(wanted.src);
+        let near = block.is_some_and(|block| block.holds(wanted.dst));
+        let src = if near { flow.dst } else { wanted.src };
+        self.allocate(&[Place::Tier1], Flow { src, ..wanted })
+    }
+
+    /// A host has one address of a pool: the one that it had before, else the one that was observed, else any.
+    fn of_pool(&mut self, pool: Pool, wanted: Flow) -> Option<Flow> {
+        let host = wanted.src;
+        let paired = self.model.paired.iter().find(|p| (p.pool, p.host) == (pool, host));
+        if let Some(pair) = paired {
+            return self.allocate(&[Place::Tier1], Flow { src: pair.address, ..wanted });
+        }
+        let seen = self.observed.iter().map(|seen| seen.packet.flow().src);
+        let candidates: Vec<IpAddr> =
+            seen.filter(|src| pool.contains(*src)).chain([pool.first]).collect();
+        let free = |src| self.allocate(&[Place::Tier1], Flow { src, ..wanted });
+        let went = candidates.into_iter().find_map(free)?;
+        self.done.pair = Some(Pair { pool, host, address: went.src });
+        Some(went)
+    }
+
+    /// What comes in as it is, is remembered if a rule says so or would meet its answers.
+    pub(super) fn lets_in(&mut self) {
+        let flow = self.done.packet.flow();
+        if let Some(counter) = self.rule(true, flow).map(NatRule::counter) {
+            if self.may_begin() && self.stays(flow, flow).is_some() {
+                self.remember(Place::Tier1, (flow, flow), Deed::Natted, Some(counter));
+            }
+            return;
+        }
+        self.passes_untranslated(flow, false);
+    }
+
+    /// A flow that no rule is about is remembered if one would meet its answers: they are translated no more than it was.
+    fn passes_untranslated(&mut self, flow: Flow, destinations: bool) {
+        let back = flow.reversed();
+        let mut rules = self.network.nat_rules.iter();
+        let met = rules
+            .any(|rule| rule.is_about_destinations() == destinations && rule.matches(back, None));
+        if met && self.may_begin() && self.stays(flow, flow).is_some() {
+            self.remember(Place::Tier1, (flow, flow), Deed::LetIn, None);
+        }
+    }
+
+    pub(super) fn source_nat(&mut self, private: bool) -> Stop<()> {
+        let flow = self.done.packet.flow();
+        let answers = matches!(self.done.known, Some((_, Way::Back)));
+        if answers && !private {
+            return Ok(());
+        }
+        let Some(rule) = self.rule(false, flow).cloned() else {
+            if private {
+                return gone("a private source without a NAT rule");
+            }
+            self.passes_untranslated(flow, true);
+            return Ok(());
+        };
+        self.done.blamed = Some(rule.counter());
+        if !self.may_begin() {
+            return gone("cannot begin a conversation at NAT");
+        }
+        let went = match rule.kind {
+            NatKind::Snat(pool) => self.of_pool(pool, flow),
+            _ => self.stays(flow, flow),
+        };
+        let Some(went) = went else { return gone("no port is free") };
+        self.done.blamed = None;
+        self.remember(Place::Tier1, (flow, went), Deed::Natted, Some(rule.counter()));
+        self.rewrite(flow, went);
+        Ok(())
+    }
+}
