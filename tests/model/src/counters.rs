@@ -35,6 +35,8 @@ pub enum Counter {
         /// What it does.
         kind: NatKind,
     },
+    /// A rule of the Tier-1's firewall.
+    Gateway(String),
     /// All rules that follow from an object: `NetworkPolicy ns/name`, `SecurityPolicy ns/name`, `Namespace ns`.
     Policy(String),
 }

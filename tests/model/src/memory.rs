@@ -19,6 +19,8 @@ pub(crate) enum Place {
     Firewall(u32),
     /// NAT and load balancer of the Tier-1.
     Tier1,
+    /// The firewall of the Tier-1.
+    Tier1Firewall,
 }
 
 /// What a place did to a flow.
@@ -32,6 +34,8 @@ pub(crate) enum Deed {
     KeptApart,
     /// Translated its source, or left it by a rule.
     Natted,
+    /// Let it cross the uplink, judged as this flow, which began inwards or outwards with an ICMP message of this type.
+    Crossed { judged: Flow, inward: bool, query: Option<u8> },
     /// Let it in as it came, though a rule would translate its answers.
     LetIn,
 }
@@ -53,7 +57,7 @@ impl Memory {
         match self.deed {
             Deed::Allowed { .. } => Column::Firewall,
             Deed::Balanced { .. } | Deed::KeptApart => Column::Balancer,
-            Deed::Natted | Deed::LetIn => Column::Gateway,
+            Deed::Natted | Deed::LetIn | Deed::Crossed { .. } => Column::Gateway,
         }
     }
 
@@ -177,6 +181,12 @@ impl Memories {
                 && m.went == flow
                 && m.came != flow
         })
+    }
+
+    /// Whether a gateway would still remember a conversation.
+    pub(crate) fn is_fresh_at_gateways(&self, serial: u64, now: Duration) -> bool {
+        let of = self.conversation(serial);
+        of.is_some_and(|c| c.last + lifetime(Column::Gateway, c.state()) > now)
     }
 
     /// Whether a connection is over, so that a SYN begins another one.

@@ -1,5 +1,6 @@
 //! What the definitions come to, as plain lists.
 
+mod gateway;
 mod nat;
 mod routes;
 mod services;
@@ -12,6 +13,7 @@ use ipnet::IpNet;
 
 use crate::packet::Mac;
 
+pub(crate) use gateway::{Firewall, GatewayRule};
 pub use nat::{NatKind, NatRule, Pool, Service};
 pub(crate) use routes::{Lost, Route, Target};
 pub(crate) use services::{Member, Server, Source, protocol_number};
@@ -129,6 +131,7 @@ pub(crate) struct Network {
     pub(crate) service_net: IpNet,
     pub(crate) outer_servers: Vec<Server>,
     pub(crate) nat_rules: Vec<NatRule>,
+    pub(crate) gateway_firewall: Firewall,
     /// Addresses that the Tier-1 has without an interface: of NAT, of virtual servers, of the balancer's pool.
     pub(crate) tier1_addresses: Vec<IpNet>,
     /// What nobody outside may use or see, at the Tier-1.
@@ -171,6 +174,7 @@ impl Network {
             service_net,
             outer_servers: Vec::new(),
             nat_rules: nat::rules(spec, nat, atlas)?,
+            gateway_firewall: Firewall::new(&spec.tier1.gateway_firewall),
             tier1_addresses: Vec::new(),
             private: Vec::new(),
             transit_net: IpNet::V4(transit_net),

@@ -3,6 +3,7 @@
 
 mod answers;
 mod balancer;
+mod crossing;
 mod gateways;
 mod nat;
 mod recall;

@@ -86,6 +86,10 @@ impl Numbers {
         for (at, router) in network.routers.iter().enumerate() {
             let id = RouterId(u32::try_from(at).unwrap());
             now.extend(servers(Some(id), &router.balancer));
+            for rule in router.gateway_firewall.rules() {
+                let counter = Counter::Gateway(rule.name.clone());
+                now.insert(RuleKey::GatewayFirewall(id, rule.id), (rule.name.clone(), counter));
+            }
             for rule in router.nat.rules() {
                 let counter = nat_counter(rule);
                 now.insert(RuleKey::Nat(id, rule.id), (rule.name.clone(), counter));

@@ -3,12 +3,12 @@
 use std::cmp::Reverse;
 use std::net::IpAddr;
 
-use definitions::own::{NatAction, NatMatch, SupervisorClusterSpec};
+use definitions::own::{FirewallMatch, NatAction, NatMatch, SupervisorClusterSpec};
 use ipnet::IpNet;
 
 use super::Atlas;
 use crate::counters::Counter;
-use crate::packet::Flow;
+use crate::packet::{Flow, protocol};
 
 /// Addresses in a row, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,7 +75,10 @@ impl Service {
 
     /// `query` is the ICMP type; `None` stands for any.
     pub(crate) fn matches(&self, flow: Flow, query: Option<u8>) -> bool {
-        self.protocol == flow.protocol
+        // A flow's ICMP is that of its family.
+        let is_v6_query = flow.protocol == protocol::ICMP && flow.src.is_ipv6();
+        let number = if is_v6_query { protocol::ICMP6 } else { flow.protocol };
+        self.protocol == number
             && (self.ports.is_empty() || self.range(flow.dst_port).is_some())
             && self.icmp_type.is_none_or(|kind| query.is_none_or(|query| query == kind))
             // Queries have no code but 0.
@@ -88,7 +91,7 @@ impl Service {
 }
 
 /// A NAT rule of the Tier-1.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NatRule {
     /// Lower comes first.
     pub priority: u32,
@@ -102,6 +105,8 @@ pub struct NatRule {
     pub service: Option<Service>,
     /// What becomes of them.
     pub kind: NatKind,
+    /// Which address of its flows the gateway's firewall judges.
+    pub firewall_match: FirewallMatch,
     /// It is a namespace's own: its sources are the segments that there are.
     pub of_namespace: bool,
 }
@@ -160,13 +165,22 @@ impl NatRule {
         Counter::Nat { priority: self.priority, from, to: self.to, kind: self.kind }
     }
 
-    /// In this order: ascending priority; at equal ones the more specific source, then destination, then the name
+    /// In this order: ascending priority; at equal ones the more specific source, then destination, then one with a service, then the name
     /// (docs/choices.md). The user's names, `by-hand-...`, are before those that rules get by themselves.
-    fn order(&self) -> (u32, Reverse<u8>, Reverse<u8>, bool, Option<String>, NatKind) {
+    fn order(&self) -> impl Ord + use<> {
         let longest = self.from.iter().flatten().map(IpNet::prefix_len).max();
         let to = self.to.map_or(0, |net| net.prefix_len() + 1);
         let from = Reverse(longest.map_or(0, |len| len + 1));
-        (self.priority, from, Reverse(to), self.name.is_none(), self.name.clone(), self.kind)
+        let general = self.service.is_none();
+        (
+            self.priority,
+            from,
+            Reverse(to),
+            general,
+            self.name.is_none(),
+            self.name.clone(),
+            self.kind,
+        )
     }
 }
 
@@ -201,6 +215,7 @@ pub(super) fn rules(
             to: side(exemption.destination),
             service: None,
             kind: NatKind::NoSnat,
+            firewall_match: FirewallMatch::Internal,
             of_namespace: false,
         });
     }
@@ -230,6 +245,7 @@ fn written(rule: &definitions::own::NatRule) -> Result<NatRule, String> {
         to: side(rule.destination),
         service: rule.service.as_ref().map(Service::of),
         kind,
+        firewall_match: rule.firewall_match,
         of_namespace: false,
     })
 }
@@ -246,6 +262,7 @@ fn generated(spec: &SupervisorClusterSpec, atlas: &Atlas) -> Vec<NatRule> {
             to: Some(to),
             service: None,
             kind: NatKind::NoSnat,
+            firewall_match: FirewallMatch::Internal,
             of_namespace: false,
         });
     }
@@ -259,6 +276,7 @@ fn generated(spec: &SupervisorClusterSpec, atlas: &Atlas) -> Vec<NatRule> {
             to: None,
             service: None,
             kind: NatKind::Snat(Pool::of(*address)),
+            firewall_match: FirewallMatch::Internal,
             of_namespace: true,
         });
     }
@@ -271,6 +289,7 @@ fn generated(spec: &SupervisorClusterSpec, atlas: &Atlas) -> Vec<NatRule> {
             to: None,
             service: None,
             kind: NatKind::Snat(Pool::of(address.into())),
+            firewall_match: FirewallMatch::Internal,
             of_namespace: false,
         });
     }

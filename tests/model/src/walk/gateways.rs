@@ -7,7 +7,7 @@ use definitions::own::UrpfMode;
 use super::balancer::{counter_of, server};
 use super::{End, Entry, Scope, Stop, Walk, gone};
 use crate::memory::{Deed, Memory, Place};
-use crate::network::{Source, Target, is_broadcast};
+use crate::network::{NatKind, Source, Target, is_broadcast};
 use crate::packet::{Complaint, Content, Flow};
 
 impl Walk<'_> {
@@ -18,15 +18,21 @@ impl Walk<'_> {
         let hidden = |a: IpAddr| network.private.iter().any(|net| net.contains(&a));
         self.martians(entry)?;
         self.legal_flags()?;
+        let came = self.done.packet.flow();
         let known = self.recall(Place::Tier1)?;
         if let Some((memory, way)) = &known {
             self.follow(memory, *way);
         }
-        let owned =
-            known.is_some() || self.virtual_server()? || self.destination_nat(entry.uplink)?;
+        let served = known.is_some() || self.virtual_server()?;
+        let by = if served { None } else { self.destination_nat(entry.uplink)? };
+        let moved = by.as_ref().is_some_and(|rule| rule.kind != NatKind::NoDnat);
+        let owned = served || moved;
         let dst = self.done.packet.dst;
         if !owned && entry.uplink && hidden(dst) {
             return gone("a private destination");
+        }
+        if entry.uplink {
+            self.cross(true, came, known.as_ref(), by.as_ref(), came)?;
         }
         let is_vip = network.outer_servers.iter().any(|s| s.address == dst);
         let has_interface = dst == network.transit.1
@@ -73,10 +79,14 @@ impl Walk<'_> {
         }
         let src = self.done.packet.flow().src;
         if !owned {
-            self.source_nat(hidden(src))?;
-        } else if known.is_none() && hidden(src) {
-            // A hairpin to a target that is not inside.
-            return gone("a private source without a NAT rule");
+            self.source_nat(hidden(src), !entry.uplink)?;
+        } else if !entry.uplink {
+            // A hairpin to a target that is not inside leaves as what comes from inside; no target of a model's lab is outside.
+            let now = self.done.packet.flow();
+            if moved && hidden(src) && self.rule(false, now).is_none() {
+                return gone("a private source without a NAT rule");
+            }
+            self.cross(false, came, known.as_ref(), by.as_ref(), came)?;
         }
         let memory = known.as_ref().map(|(memory, _)| memory);
         self.keeps_private(hidden(self.done.packet.src), memory)?;

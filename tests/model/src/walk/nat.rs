@@ -19,22 +19,22 @@ impl Walk<'_> {
     }
 
     /// The first rule for a flow of either list.
-    fn rule(&self, destinations: bool, flow: Flow) -> Option<&NatRule> {
+    pub(super) fn rule(&self, destinations: bool, flow: Flow) -> Option<&NatRule> {
         let query = self.query();
         let mut list = self.network.nat_rules.iter();
         list.find(|rule| rule.is_about_destinations() == destinations && rule.matches(flow, query))
     }
 
-    /// Whether a rule gives the packet another destination. From inside that is a hairpin.
-    pub(super) fn destination_nat(&mut self, uplink: bool) -> Stop<bool> {
+    /// The rule about the packet's destination, which is another one then if it is DNAT. From inside that is a hairpin.
+    pub(super) fn destination_nat(&mut self, uplink: bool) -> Stop<Option<NatRule>> {
         let flow = self.done.packet.flow();
-        let Some(rule) = self.rule(true, flow).cloned() else { return Ok(false) };
+        let Some(rule) = self.rule(true, flow).cloned() else { return Ok(None) };
         if !matches!(rule.kind, NatKind::Dnat(..)) {
-            return Ok(false);
+            return Ok(Some(rule));
         }
         if self.done.packet.is_error() {
-            // It is of the flow that it quotes, which no rule has begun.
-            return gone("an error about no conversation");
+            // It is of the flow that it quotes, which no rule has begun, and ends at the address that it came for.
+            return Ok(None);
         }
         self.done.blamed = Some(rule.counter());
         if !self.may_begin() {
@@ -50,7 +50,7 @@ impl Walk<'_> {
         self.done.blamed = None;
         self.remember(Place::Tier1, (flow, went), Deed::Natted, Some(rule.counter()));
         self.rewrite(flow, went);
-        Ok(true)
+        Ok(Some(rule))
     }
 
     /// The target sees the source that it would see outside. One that stays is replaced by the address that was asked for where
@@ -105,15 +105,18 @@ impl Walk<'_> {
         }
     }
 
-    pub(super) fn source_nat(&mut self, private: bool) -> Stop<()> {
+    pub(super) fn source_nat(&mut self, private: bool, crosses: bool) -> Stop<()> {
         let flow = self.done.packet.flow();
         let answers = matches!(self.done.known, Some((_, Way::Back)));
         if answers && !private {
-            return Ok(());
+            return if crosses { self.cross(false, flow, None, None, flow) } else { Ok(()) };
         }
         let Some(rule) = self.rule(false, flow).cloned() else {
             if private {
                 return gone("a private source without a NAT rule");
+            }
+            if crosses {
+                self.cross(false, flow, None, None, flow)?;
             }
             self.passes_untranslated(flow, true);
             return Ok(());
@@ -126,6 +129,11 @@ impl Walk<'_> {
             NatKind::Snat(pool) => self.of_pool(pool, flow),
             _ => self.stays(flow, flow),
         };
+        if crosses {
+            self.done.blamed = None;
+            self.cross(false, flow, None, Some(&rule), went.unwrap_or(flow))?;
+            self.done.blamed = Some(rule.counter());
+        }
         let Some(went) = went else { return gone("no port is free") };
         self.done.blamed = None;
         self.remember(Place::Tier1, (flow, went), Deed::Natted, Some(rule.counter()));

@@ -8,8 +8,13 @@ use crate::packet::{Flow, flag};
 impl Walk<'_> {
     /// What a place remembers of the packet's conversation, unless this packet begins another one.
     pub(super) fn recall(&mut self, place: Place) -> Stop<Option<(Memory, Way)>> {
+        self.recall_as(place, self.done.packet.flow())
+    }
+
+    /// The same, where it is looked for by another flow.
+    pub(super) fn recall_as(&mut self, place: Place, flow: Flow) -> Stop<Option<(Memory, Way)>> {
         let packet = self.done.packet;
-        let found = self.model.memories.find(place, packet.flow());
+        let found = self.model.memories.find(place, flow);
         let Some((memory, way)) = found else { return Ok(None) };
         let memories = &self.model.memories;
         let id = memory.conversation;

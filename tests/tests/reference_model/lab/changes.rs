@@ -14,11 +14,12 @@ impl Lab {
     pub fn change(&mut self, random: &mut Random, blocks: &[Block]) -> String {
         let at = random.below(self.namespaces.len());
         let by_hand = if self.nat_rules.is_some() { 5 } else { 0 };
-        match random.weighted(&[3, 5, 5, 5, 3, by_hand]) {
+        match random.weighted(&[3, 5, 5, 5, 3, by_hand, 4]) {
             5 => {
                 let rules = self.nat_rules.get_or_insert_default();
                 change_nat_rules(random, rules).to_owned()
             }
+            6 => self.gateway_firewall.change(random),
             0 => self.change_gateways(random),
             1 => self.change_policies(random, at),
             2 => self.change_services(random, at),

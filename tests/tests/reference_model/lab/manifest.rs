@@ -45,10 +45,7 @@ spec:
             if self.exemption { "{source: 10.244.0.0/20, destination: 203.0.113.5}" } else { "" },
             self.inner_routes,
             self.inner_mtu,
-            self.nat_rules
-                .as_ref()
-                .map(|r| format!(", natRules: [{}]", r.join(", ")))
-                .unwrap_or_default(),
+            self.tables(),
             self.outer_mtu[0],
             self.addresses(UPLINKS[0].1),
             self.addresses(UPLINKS[1].1),
@@ -122,6 +119,13 @@ spec:
             }
         }
         yaml
+    }
+
+    /// The Tier-1's NAT table, if it is written by hand, and its firewall.
+    fn tables(&self) -> String {
+        let nat =
+            self.nat_rules.as_ref().map(|rules| format!(", natRules: [{}]", rules.join(", ")));
+        format!("{}, gatewayFirewall: {}", nat.unwrap_or_default(), self.gateway_firewall.yaml())
     }
 
     fn addresses(&self, [v4, v6]: [&str; 2]) -> String {

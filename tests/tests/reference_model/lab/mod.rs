@@ -1,6 +1,7 @@
 //! Random labs, and random changes to them. Names stay, so that addresses do.
 
 mod changes;
+mod gateway;
 mod manifest;
 mod nat;
 mod policies;
@@ -100,6 +101,7 @@ pub struct Lab {
     outer_mtu: [u16; 2],
     /// `spec.tier1.natRules`, if the table is written by hand.
     nat_rules: Option<Vec<String>>,
+    gateway_firewall: gateway::Firewall,
     namespaces: Vec<Namespace>,
 }
 
@@ -171,6 +173,7 @@ impl Lab {
             inner_mtu: random.pick(&[1500, 1500, 1400, 9000]),
             outer_mtu: [random.pick(&[1500, 1500, 1280]), random.pick(&[1500, 1300, 9000])],
             nat_rules: random.chance(40).then(|| nat_rules(random)),
+            gateway_firewall: gateway::Firewall::new(random),
             namespaces,
         }
     }

@@ -9,7 +9,8 @@ pub const EXTERNAL: [&str; 4] = ["172.16.2.80", "172.16.2.81", "172.16.9.17", "1
 const SIDES: [&str; 6] =
     ["Any", "10.244.0.0/20", "10.244.0.16/28", "10.244.0.18", "10.244.0.32/27", "192.0.2.10"];
 const ENDS: [&str; 5] = ["Any", "203.0.113.0/24", "203.0.113.5", "192.0.2.10", "198.51.100.0/24"];
-const SERVICES: [&str; 5] = [
+/// Services that rules of a gateway are about.
+pub const SERVICES: [&str; 5] = [
     "{protocol: TCP}",
     "{protocol: TCP, ports: [80, 8080]}",
     "{protocol: UDP, ports: [50-60]}",
@@ -102,5 +103,12 @@ fn nat_rule(random: &mut Random) -> String {
         true => format!(", priority: {}", random.pick(&[10, 100, 1000, 1500, 3000])),
         false => String::new(),
     };
-    format!("{{name: {name}, {rule}{priority}}}")
+    let seen = random.pick(&[
+        "",
+        "",
+        ", firewallMatch: MATCH_EXTERNAL_ADDRESS",
+        ", firewallMatch: MATCH_INTERNAL_ADDRESS",
+        ", firewallMatch: BYPASS",
+    ]);
+    format!("{{name: {name}, {rule}{priority}{seen}}}")
 }
