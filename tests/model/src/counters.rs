@@ -37,6 +37,8 @@ pub enum Counter {
     },
     /// A rule of the Tier-1's firewall.
     Gateway(String),
+    /// A rule of the category Ethernet. The model does not count for it.
+    Ethernet(String),
     /// All rules that follow from an object: `NetworkPolicy ns/name`, `SecurityPolicy ns/name`, `Namespace ns`.
     Policy(String),
 }

@@ -3,6 +3,7 @@
 //! SecurityPolicies come first, by category, priority, namespace and name, and the first of their rules that matches decides. Behind
 //! them NetworkPolicies and isolation as Kubernetes states them (features.md 3.G; docs/choices.md, "Firewall").
 
+pub(crate) mod ethernet;
 mod kubernetes;
 mod peers;
 mod security;

@@ -65,6 +65,10 @@ impl Numbers {
 
     fn of(network: &Network) -> BTreeMap<RuleKey, (String, Counter)> {
         let mut now = BTreeMap::new();
+        for rule in &network.firewall.ethernet {
+            let counter = Counter::Ethernet(rule.name.clone());
+            now.insert(RuleKey::Firewall(rule.id), (rule.name.clone(), counter));
+        }
         for rule in &network.firewall.rules {
             let counter = Counter::Policy(rule.origin.clone());
             now.insert(RuleKey::Firewall(rule.id), (rule.name.clone(), counter));
@@ -119,6 +123,9 @@ impl Numbers {
             let Some(counter) = counters.first() else {
                 return Err(format!("{key:?} is no rule that there ever was"));
             };
+            if matches!(counter, Counter::Ethernet(_)) {
+                continue;
+            }
             let count = engine.entry(counter.clone()).or_default();
             count.packets += hit.traffic.packets;
             count.octets += hit.traffic.bytes;

@@ -6,13 +6,17 @@ use super::{Stop, Walk, gone};
 use crate::memory::{Deed, Memory, Place, Way};
 use crate::network::Workload;
 use crate::packet::Flow;
-use crate::policy::{Judgement, judge};
+use crate::policy::{Judgement, ethernet, judge};
 
 impl Walk<'_> {
     pub(super) fn leaves_workload(&mut self, workload: &Workload) -> Stop<()> {
         let packet = self.frame.packet;
         if self.frame.src_mac != workload.mac || !workload.addresses.contains(&packet.src) {
             return gone("spoof guard");
+        }
+        let stations = (self.frame.src_mac, self.frame.dst_mac);
+        if !ethernet::passes(self.network, workload, stations, &packet, false) {
+            return gone("an Ethernet rule");
         }
         self.legal_flags()?;
         if packet.src == packet.dst {
@@ -23,6 +27,12 @@ impl Walk<'_> {
     }
 
     pub(super) fn reaches_workload(&mut self, workload: &Workload) -> Stop<u32> {
+        let switched = self.passed == 0 && self.network.workload_at(self.port).is_some();
+        let src_mac = if switched { self.frame.src_mac } else { self.network.gateway_mac };
+        let stations = (src_mac, workload.mac);
+        if !ethernet::passes(self.network, workload, stations, &self.done.packet, true) {
+            return gone("an Ethernet rule");
+        }
         self.firewall(workload, true)?;
         if let Some((memory, way)) = self.recall(Place::Balancer(workload.port))? {
             self.follow(&memory, way);

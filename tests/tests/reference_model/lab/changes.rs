@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use ipnet::IpNet;
 use model::Block;
 
+use super::ethernet::ethernet_rule;
 use super::nat::change_nat_rules;
 use super::{APPS, Lab, pod, policy, security_policy};
 use crate::random::Random;
@@ -14,10 +15,18 @@ impl Lab {
     pub fn change(&mut self, random: &mut Random, blocks: &[Block]) -> String {
         let at = random.below(self.namespaces.len());
         let by_hand = if self.nat_rules.is_some() { 5 } else { 0 };
-        match random.weighted(&[3, 5, 5, 5, 3, by_hand, 4]) {
+        match random.weighted(&[3, 5, 5, 5, 3, by_hand, 4, 1]) {
             5 => {
                 let rules = self.nat_rules.get_or_insert_default();
                 change_nat_rules(random, rules).to_owned()
+            }
+            7 if self.ethernet.is_empty() || random.chance(40) => {
+                self.ethernet.push(ethernet_rule(random));
+                "one Ethernet rule more".to_owned()
+            }
+            7 => {
+                self.ethernet.pop();
+                "one Ethernet rule less".to_owned()
             }
             6 => self.gateway_firewall.change(random),
             0 => self.change_gateways(random),

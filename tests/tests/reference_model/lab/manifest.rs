@@ -19,6 +19,7 @@ spec:
   loadBalancer: {{snat: {}}}
   namespacePrefix: {}{}
   tier1: {{noSnat: [{}], staticRoutes: [{}], mtu: {}{}}}
+  distributedFirewall: {{ethernetRules: [{}]}}
 ---
 {{kind: ExternalNetwork, metadata: {{name: left}}, spec: {{mtu: {}}}}}
 ---
@@ -46,6 +47,7 @@ spec:
             self.inner_routes,
             self.inner_mtu,
             self.tables(),
+            self.ethernet.join(", "),
             self.outer_mtu[0],
             self.addresses(UPLINKS[0].1),
             self.addresses(UPLINKS[1].1),

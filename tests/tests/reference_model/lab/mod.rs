@@ -1,6 +1,7 @@
 //! Random labs, and random changes to them. Names stay, so that addresses do.
 
 mod changes;
+mod ethernet;
 mod gateway;
 mod manifest;
 mod nat;
@@ -102,6 +103,8 @@ pub struct Lab {
     /// `spec.tier1.natRules`, if the table is written by hand.
     nat_rules: Option<Vec<String>>,
     gateway_firewall: gateway::Firewall,
+    /// Rules of the category Ethernet.
+    ethernet: Vec<String>,
     namespaces: Vec<Namespace>,
 }
 
@@ -174,6 +177,10 @@ impl Lab {
             outer_mtu: [random.pick(&[1500, 1500, 1280]), random.pick(&[1500, 1300, 9000])],
             nat_rules: random.chance(40).then(|| nat_rules(random)),
             gateway_firewall: gateway::Firewall::new(random),
+            ethernet: match random.chance(25) {
+                true => (0..1 + random.below(2)).map(|_| ethernet::ethernet_rule(random)).collect(),
+                false => Vec::new(),
+            },
             namespaces,
         }
     }
