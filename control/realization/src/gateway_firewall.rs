@@ -22,6 +22,10 @@ use crate::allocate::{Pool, Request, assign};
 use crate::allocations::Allocations;
 use crate::fault::{Messages, Subject};
 use crate::topology::tier0_name;
+use crate::unmatched::notice_shadowed_at_gateway;
+
+/// Name of the rule that `defaultAction` makes; the definitions leave it to this rule.
+pub(crate) const DEFAULT_RULE: &str = "default";
 
 /// The firewall of the cluster's Tier-1.
 pub(crate) fn of_tier1(
@@ -94,7 +98,9 @@ impl Gateway {
             rule.id = given.get(&key(rule)).and_then(|n| u32::try_from(*n).ok()).unwrap_or(0);
             next.gateway_rules.insert(key(rule), rule.id);
         }
-        GatewayFirewall::new(definition.enabled, numbered)
+        let firewall = GatewayFirewall::new(definition.enabled, numbered);
+        notice_shadowed_at_gateway(&firewall, &self.subject, messages);
+        firewall
     }
 
     fn rule(&self, place: u32, rule: &RuleDefinition) -> GatewayRule {
@@ -126,7 +132,7 @@ impl Gateway {
         let (any, text) = addresses(&[]);
         GatewayRule {
             id: 0,
-            name: "default".to_owned(),
+            name: DEFAULT_RULE.to_owned(),
             category: GatewayCategory::Default,
             sequence: u32::MAX,
             direction: Direction::InOut,

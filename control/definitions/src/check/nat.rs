@@ -220,7 +220,8 @@ fn is_v4(net: &IpNet) -> bool {
     matches!(net, IpNet::V4(_))
 }
 
-fn is_unicast(address: IpAddr) -> bool {
+/// Whether a host can have the address: no group, class E, loopback or unspecified one.
+pub(super) fn is_unicast(address: IpAddr) -> bool {
     let class_e = matches!(address, IpAddr::V4(v4) if v4.octets()[0] >= 224);
     !address.is_unspecified() && !address.is_multicast() && !address.is_loopback() && !class_e
 }

@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 
 use ipnet::IpNet;
 
+use super::nat::is_unicast;
 use crate::diagnostic::Subject;
 use crate::node::{Node, excerpt};
 use crate::own::{AddressRange, SupervisorClusterSpec};
@@ -52,6 +53,10 @@ pub(super) fn check(
         }
         for (index, range) in pool.addresses.iter().enumerate() {
             let at = at.at("addresses").item(index);
+            if !is_unicast(range.first().into()) || !is_unicast(range.last().into()) {
+                subject.error(at, format!("{range} has addresses that no host can have"));
+                continue;
+            }
             match networks.iter().find(|(_, net)| overlaps(range, net)) {
                 Some((field, net)) => {
                     subject.error(at, format!("{range} overlaps {field} {net}"));

@@ -196,3 +196,80 @@ fn an_active_active_tier0_has_stateless_rules() {
     // Without rules there is none at all.
     assert!(realized(&lab("mtu: 1500", "")).logical.gateway_firewall.is_empty());
 }
+
+/// The notices of a lab whose Tier-1 has these firewall rules.
+fn gateway_notices(rules: &str) -> Vec<String> {
+    let lab = realized(&lab(&format!("gatewayFirewall: {{rules: [{rules}]}}"), ""));
+    lab.notices.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn a_gateway_rule_that_earlier_ones_shadow_is_told_with_a_flow() {
+    for (rules, who, shown) in [
+        (
+            "{name: all, action: REJECT, services: [{protocol: TCP, ports: [20-90]}]}, \
+             {name: late, action: ALLOW, direction: OUT, sources: [172.16.2.4], services: [{protocol: TCP, ports: [79]}]}",
+            "rule 2 'late' can never match: rule 1 'all' (REJECT) takes all of its packets",
+            "172.16.2.4 > 198.51.100.1 TCP/79 outwards, which rule 1 'all' (REJECT) takes",
+        ),
+        // The category decides, not the place in the list.
+        (
+            "{name: late, action: ALLOW, destinations: [10.244.0.0/20], services: [{protocol: ICMP, type: 13}]}, \
+             {name: all, category: Emergency, action: DROP, services: [{protocol: ICMP}]}",
+            "rule 2 'late' can never match: rule 1 'all' (DROP) takes all of its packets",
+            "192.0.2.1 > 10.244.0.1 ICMP/13:0 inwards, which rule 1 'all' (DROP) takes",
+        ),
+        // Each direction has its own, and ports come in pieces.
+        (
+            "{name: in, action: DROP, direction: IN, services: [{protocol: UDP}]}, \
+             {name: low, action: DROP, direction: OUT, services: [{protocol: UDP, ports: [1-99]}]}, \
+             {name: high, action: ALLOW, direction: OUT, services: [{protocol: UDP, ports: [100-200]}]}, \
+             {name: both, action: ALLOW, services: [{protocol: UDP, ports: [53-123]}]}",
+            "rule 4 'both' can never match: rule 1 'in' (DROP), rule 2 'low' (DROP) and rule 3 'high' (ALLOW) together take all of its packets",
+            "192.0.2.1 > 198.51.100.1 UDP/53 inwards, which rule 1 'in' (DROP) takes",
+        ),
+        (
+            "{name: six, action: DROP, sources: ['2001:db8:1::/64']}, \
+             {name: one, action: ALLOW, direction: IN, sources: ['2001:db8:1::7'], services: [{protocol: ICMPv6}]}",
+            "rule 2 'one' can never match: rule 1 'six' (DROP) takes all of its packets",
+            "2001:db8:1::7 > 2001:db8::2 ICMPv6/128:0 inwards, which rule 1 'six' (DROP) takes",
+        ),
+        // Nothing comes behind the default rule.
+        (
+            "{name: z, category: Default, sequence: 4294967295, action: DROP}",
+            "rule 2 'z' can never match: rule 1 'default' (ALLOW) takes all of its packets",
+            "192.0.2.1 > 198.51.100.1 TCP/80 inwards, which rule 1 'default' (ALLOW) takes",
+        ),
+    ] {
+        let notices = gateway_notices(rules);
+        let [notice] = &notices[..] else { panic!("{rules}: {notices:?}") };
+        assert!(
+            notice.contains(&format!("SupervisorCluster sup: gateway firewall: {who}")),
+            "{notice}"
+        );
+        assert!(notice.contains(&format!("for instance {shown}; narrow")), "{notice}");
+    }
+}
+
+#[test]
+fn a_gateway_rule_with_something_left_is_not_told() {
+    for rules in [
+        // A port, a direction, an address, a protocol too few.
+        "{name: a, action: DROP, services: [{protocol: TCP, ports: [1-79, 81-90]}]}, {name: b, action: DROP, services: [{protocol: TCP, ports: [70-90]}]}",
+        "{name: a, action: DROP, direction: IN}, {name: b, action: DROP}",
+        "{name: a, action: DROP, sources: [10.0.0.0-10.0.0.8]}, {name: b, action: DROP, sources: [10.0.0.0-10.0.0.9]}",
+        "{name: a, action: DROP, services: [{protocol: TCP}]}, {name: b, action: DROP}",
+        // Passed over, or behind it.
+        "{name: a, action: DROP, disabled: true}, {name: b, action: DROP}",
+        "{name: a, action: DROP}, {name: b, action: DROP, disabled: true}",
+        "{name: a, action: DROP, sequence: 9}, {name: b, action: DROP, services: [{protocol: TCP}], sequence: 8}",
+        // A stateless rule judges packets that a stateful one never sees.
+        "{name: a, action: DROP}, {name: b, action: DROP, stateful: false}",
+        "{name: a, action: DROP, stateful: false, direction: OUT}, {name: b, action: DROP, direction: IN}",
+    ] {
+        assert_eq!(gateway_notices(rules), Vec::<String>::new(), "{rules}");
+    }
+    // Switched off it judges nothing.
+    let off = "gatewayFirewall: {enabled: false, rules: [{name: a, action: DROP}, {name: b, action: DROP}]}";
+    assert!(realized(&lab(off, "")).notices.is_empty());
+}

@@ -1,6 +1,6 @@
 //! Whether one set of addresses or services lies within another, and what is left of one without another.
 
-use engine::network::{AddressSet, Rule, Service, ServicePorts};
+use engine::network::{AddressSet, GatewayRule, Rule, Service, ServicePorts};
 use packet::Addr;
 
 use crate::rules::intersection;
@@ -69,6 +69,44 @@ fn covers_service(outer: &[Service], inner: &Service) -> bool {
 /// Values of a protocol: destination ports, or ICMP type and code in an octet each.
 const VALUES: u32 = 1 << 16;
 
+/// What a rule asks of a packet, of whichever firewall it is.
+pub(super) trait Matching {
+    /// Sources.
+    fn source(&self) -> &AddressSet;
+    /// Destinations.
+    fn destination(&self) -> &AddressSet;
+    /// Services; none is every protocol.
+    fn services(&self) -> &[Service];
+}
+
+impl Matching for Rule {
+    fn source(&self) -> &AddressSet {
+        &self.source
+    }
+
+    fn destination(&self) -> &AddressSet {
+        &self.destination
+    }
+
+    fn services(&self) -> &[Service] {
+        &self.services
+    }
+}
+
+impl Matching for GatewayRule {
+    fn source(&self) -> &AddressSet {
+        &self.source
+    }
+
+    fn destination(&self) -> &AddressSet {
+        &self.destination
+    }
+
+    fn services(&self) -> &[Service] {
+        &self.services
+    }
+}
+
 /// Packets by source, destination and service: every combination of the three.
 #[derive(Clone, Debug)]
 pub(super) struct Region {
@@ -80,19 +118,19 @@ pub(super) struct Region {
 
 impl Region {
     /// What a rule matches.
-    pub(super) fn of(rule: &Rule) -> Region {
+    pub(super) fn of(rule: &impl Matching) -> Region {
         Region {
-            source: rule.source.clone(),
-            destination: rule.destination.clone(),
-            services: numbers(&rule.services),
+            source: rule.source().clone(),
+            destination: rule.destination().clone(),
+            services: numbers(rule.services()),
         }
     }
 
     /// Whether a rule matches some of it.
-    pub(super) fn meets(&self, rule: &Rule) -> bool {
-        overlap(&self.source, &rule.source)
-            && overlap(&self.destination, &rule.destination)
-            && overlap(&self.services, &numbers(&rule.services))
+    pub(super) fn meets(&self, rule: &impl Matching) -> bool {
+        overlap(&self.source, rule.source())
+            && overlap(&self.destination, rule.destination())
+            && overlap(&self.services, &numbers(rule.services()))
     }
 
     /// How many ranges it is made of: what a comparison with it costs.
@@ -101,20 +139,20 @@ impl Region {
     }
 
     /// What a rule leaves of it, in at most three disjoint pieces.
-    pub(super) fn without(&self, rule: &Rule) -> Vec<Region> {
-        let source = intersection(&self.source, &rule.source);
-        let destination = intersection(&self.destination, &rule.destination);
+    pub(super) fn without(&self, rule: &impl Matching) -> Vec<Region> {
+        let source = intersection(&self.source, rule.source());
+        let destination = intersection(&self.destination, rule.destination());
         let pieces = [
-            Region { source: self.source.without(&rule.source), ..self.clone() },
+            Region { source: self.source.without(rule.source()), ..self.clone() },
             Region {
                 source: source.clone(),
-                destination: self.destination.without(&rule.destination),
+                destination: self.destination.without(rule.destination()),
                 services: self.services.clone(),
             },
             Region {
                 source,
                 destination,
-                services: self.services.without(&numbers(&rule.services)),
+                services: self.services.without(&numbers(rule.services())),
             },
         ];
         pieces.into_iter().filter(|piece| !piece.is_empty()).collect()

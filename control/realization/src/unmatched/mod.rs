@@ -3,15 +3,17 @@
 //! Two causes are looked for, and neither is told unless it is certain:
 //! - an earlier stage rewrites what the rule names (`rewritten`);
 //! - earlier rules take everything that it would, one of them alone or several together, at every vNIC that it
-//!   is applied to (`shadowed`).
+//!   is applied to (`shadowed`), or at its gateway (`gateway`).
 //!
 //! Only rules that somebody wrote are judged. What a policy or namespace isolates as a whole is meant to stand
 //! behind other rules. Packets are IPv4; a rule of IPv6 addresses alone is told without one.
 
 mod cover;
+mod gateway;
 mod rewritten;
 mod shadowed;
 
+pub(crate) use gateway::notice_shadowed_at_gateway;
 pub(crate) use rewritten::notice_rewritten;
 pub(crate) use shadowed::notice_shadowed;
 

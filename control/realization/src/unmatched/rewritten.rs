@@ -108,6 +108,10 @@ impl<'s, 'a> Rewriting<'s, 'a> {
         let sources = self.sources.as_ref()?;
         let dead = !rule.source.is_empty() && !overlap(&rule.source, sources);
         dead.then(|| {
+            if !rule.source.ranges().iter().any(|(first, _)| first.is_v4()) {
+                let why = "the way in from outside is a virtual server, and those have IPv4 addresses only".to_owned();
+                return (why, "name IPv4 addresses of clients that come as themselves, or IPv6 addresses inside");
+            }
             let why = format!("who comes from outside has the load balancer's address, {}", self.balancer);
             (why, "name that address, or keep the client's with 'ncp/transparent-lb: \"true\"' on the Service")
         })

@@ -17,11 +17,11 @@ use crate::fault::Messages;
 use crate::rules::Draft;
 
 /// The most comparisons of rules, ranges and pods in the search for shadowed rules: a fraction of a second.
-const MAX_COMPARED: usize = 5_000_000;
+pub(super) const MAX_COMPARED: usize = 5_000_000;
 /// The most shadowed rules that are told.
-const MAX_TOLD: usize = 50;
+pub(super) const MAX_TOLD: usize = 50;
 /// The most pieces that earlier rules may leave of a rule's packets in the search for those that shadow it together.
-const MAX_PIECES: usize = 256;
+pub(super) const MAX_PIECES: usize = 256;
 /// The most rules that are named of those that shadow one together.
 const MAX_NAMED: usize = 3;
 
@@ -49,8 +49,11 @@ pub(crate) fn notice_shadowed(vnics: Vnics<'_, '_>, messages: &mut Messages) {
             messages.notice(&author.subject, message, "");
             return;
         }
-        let mut message =
-            format!("{} can never match: {}", numbered(&draft.rule), take_all(&rules));
+        let mut message = format!(
+            "{} can never match: {}",
+            numbered(&draft.rule),
+            take_all(rules.iter().map(|r| described(r)))
+        );
         if let Some(witness) = search.witness(draft, &rules, list) {
             message = format!("{message}, for instance {witness}");
         }
@@ -59,10 +62,11 @@ pub(crate) fn notice_shadowed(vnics: Vnics<'_, '_>, messages: &mut Messages) {
     }
 }
 
-/// The rules that take all packets of another.
-fn take_all(rules: &[&Rule]) -> String {
-    let mut names: Vec<String> = rules.iter().take(MAX_NAMED).map(|r| described(r)).collect();
-    match (rules.len(), names.len()) {
+/// The rules that take all packets of another, by what they are called.
+pub(super) fn take_all(rules: impl ExactSizeIterator<Item = String>) -> String {
+    let all = rules.len();
+    let mut names: Vec<String> = rules.take(MAX_NAMED).collect();
+    match (all, names.len()) {
         (0 | 1, _) => return format!("{} takes all of its packets", names.join("")),
         (all, named) if all > named => names.push(format!("{} more", all - named)),
         _ => {}
