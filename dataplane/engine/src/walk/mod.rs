@@ -347,6 +347,13 @@ impl<'a, O: Observer> Walk<'a, O> {
         self.ip().is_some_and(|ip| ip.embedded().is_some())
     }
 
+    /// Whether it is an ICMP error that is not sent to who sent the packet it quotes, as every true one is
+    /// (RFC 792; RFC 4443, 2.2). It is of no flow: by the address of one tenant it would reach another's.
+    /// Linux' conntrack refuses it too (`nf_conntrack_inet_error`).
+    fn is_stray_error(&self) -> bool {
+        self.ip().is_some_and(|ip| ip.embedded().is_some_and(|quoted| quoted.src != ip.dst))
+    }
+
     /// What `node` remembers of the packet's flow, and which way the packet goes in it.
     fn recall(
         &mut self,
@@ -368,6 +375,9 @@ impl<'a, O: Observer> Walk<'a, O> {
         node: Node,
         tuple: Tuple,
     ) -> Stop<Option<(StageRecord, Direction)>> {
+        if self.is_stray_error() {
+            return Ok(None);
+        }
         let Some(found) = self.view.sessions.find(node, tuple) else {
             return Ok(None);
         };

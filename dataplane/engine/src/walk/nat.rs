@@ -134,9 +134,7 @@ impl<O: Observer> Walk<'_, O> {
         to: Tuple,
     ) -> Stop<()> {
         let stage = nat_stage(router);
-        let strays =
-            self.ip().is_some_and(|ip| ip.embedded().is_some_and(|quoted| quoted.src != ip.dst));
-        if strays {
+        if self.is_stray_error() {
             let key = Some(RuleKey::Nat(id, rule.id));
             return Err(self.drop(stage, DropReason::IcmpUnmatched, &router.name, key));
         }
