@@ -127,11 +127,19 @@ impl Model {
     pub fn replace(&mut self, definitions: &Definitions, atlas: &Atlas) -> Result<(), String> {
         let next = Network::new(definitions, atlas)?;
         for old in &self.network.workloads {
-            let stays = |new: &network::Workload| {
-                (&new.name, new.port, &new.addresses) == (&old.name, old.port, &old.addresses)
-            };
-            if !next.workloads.iter().any(stays) {
-                self.memories.forget_workload(old.port, &old.addresses);
+            let same = |new: &&network::Workload| (&new.name, new.port) == (&old.name, old.port);
+            match next.workloads.iter().find(same) {
+                // The same one with other addresses keeps what is not about those that it lost.
+                Some(new) => {
+                    let lost: Vec<std::net::IpAddr> = old
+                        .addresses
+                        .iter()
+                        .copied()
+                        .filter(|address| !new.addresses.contains(address))
+                        .collect();
+                    self.memories.forget_workload(None, &lost);
+                }
+                None => self.memories.forget_workload(Some(old.port), &old.addresses),
             }
         }
         let same = |a: &Server, b: &Server| {

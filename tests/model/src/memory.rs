@@ -215,12 +215,13 @@ impl Memories {
         self.conversations.retain(|c| c.serial != serial);
     }
 
-    /// Forgets all conversations of a workload.
-    pub(crate) fn forget_workload(&mut self, port: u32, addresses: &[IpAddr]) {
-        let own = [Place::Balancer(port), Place::Firewall(port)];
+    /// Forgets all conversations at a port, if there is one, and of addresses.
+    pub(crate) fn forget_workload(&mut self, port: Option<u32>, addresses: &[IpAddr]) {
+        let own = port.map(|port| [Place::Balancer(port), Place::Firewall(port)]);
         let is_about = |m: &Memory| {
             let ends = [m.came.src, m.came.dst, m.went.src, m.went.dst];
-            own.contains(&m.place) || ends.iter().any(|end| addresses.contains(end))
+            own.is_some_and(|own| own.contains(&m.place))
+                || ends.iter().any(|end| addresses.contains(end))
         };
         self.forget_all(is_about);
     }

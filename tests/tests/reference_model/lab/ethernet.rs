@@ -16,7 +16,7 @@ pub fn ethernet_rule(random: &mut Random) -> String {
         format!("protocols: [{}]", random.pick(&["IPv4", "IPv4", "IPv6", "IPv4, IPv6"])),
     ];
     for side in ["sources", "destinations"] {
-        if random.chance(70) {
+        if random.chance(50) {
             let macs: Vec<String> =
                 (0..=random.below(2)).map(|_| format!("'{POD}{}'", random.below(10))).collect();
             fields.push(format!("{side}: [{}]", macs.join(", ")));

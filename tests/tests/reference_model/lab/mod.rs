@@ -177,7 +177,7 @@ impl Lab {
             outer_mtu: [random.pick(&[1500, 1500, 1280]), random.pick(&[1500, 1300, 9000])],
             nat_rules: random.chance(40).then(|| nat_rules(random)),
             gateway_firewall: gateway::Firewall::new(random),
-            ethernet: match random.chance(25) {
+            ethernet: match random.chance(30) {
                 true => (0..1 + random.below(2)).map(|_| ethernet::ethernet_rule(random)).collect(),
                 false => Vec::new(),
             },
