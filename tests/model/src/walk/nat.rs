@@ -96,10 +96,12 @@ impl Walk<'_> {
 
     /// A flow that no rule is about is remembered if one would meet its answers: they are translated no more than it was.
     fn passes_untranslated(&mut self, flow: Flow, destinations: bool) {
+        // What answers a query has the ICMP type 0.
         let back = flow.reversed();
         let mut rules = self.network.nat_rules.iter();
-        let met = rules
-            .any(|rule| rule.is_about_destinations() == destinations && rule.matches(back, None));
+        let met = rules.any(|rule| {
+            rule.is_about_destinations() == destinations && rule.matches(back, Some(0))
+        });
         if met && self.may_begin() && self.stays(flow, flow).is_some() {
             self.remember(Place::Tier1, (flow, flow), Deed::LetIn, None);
         }
