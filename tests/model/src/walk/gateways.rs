@@ -86,7 +86,10 @@ impl Walk<'_> {
             if moved && hidden(src) && self.rule(false, now).is_none() {
                 return gone("a private source without a NAT rule");
             }
-            self.cross(false, came, known.as_ref(), by.as_ref(), came)?;
+            let source = self.rule(false, now).cloned().filter(|_| moved);
+            let off = !network.gateway_firewall.enabled;
+            let by = if off { by } else { source.or(by) };
+            self.cross(false, came, known.as_ref(), by.as_ref(), now)?;
         }
         let memory = known.as_ref().map(|(memory, _)| memory);
         self.keeps_private(hidden(self.done.packet.src), memory)?;
