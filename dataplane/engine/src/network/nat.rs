@@ -315,8 +315,6 @@ pub struct NatTable {
     destinations: Vec<usize>,
     /// What the outside knows of the inside.
     external: AddressSet,
-    /// Destinations that DNAT rules give.
-    targets: AddressSet,
 }
 
 impl NatTable {
@@ -346,11 +344,7 @@ impl NatTable {
             NatAction::Reflexive { external, .. } => Some((external.first(), external.last())),
             NatAction::NoSnat | NatAction::NoAddress | NatAction::NoDnat => None,
         }));
-        let targets = AddressSet::from_ranges(rules.iter().filter_map(|r| match r.action {
-            NatAction::Dnat { to, .. } => Some((to.first(), to.last())),
-            _ => None,
-        }));
-        NatTable { rules, sources, destinations, external, targets }
+        NatTable { rules, sources, destinations, external }
     }
 
     /// The rule that decides about the source of a flow that leaves; `icmp` is type and code.
@@ -371,12 +365,6 @@ impl NatTable {
             NatAction::Reflexive { external, .. } => external.contains(flow.dst),
             _ => r.matches(flow, icmp),
         })
-    }
-
-    /// Whether some rule translates destinations to `address`.
-    #[must_use]
-    pub fn translates_to(&self, address: Addr) -> bool {
-        self.targets.contains(address)
     }
 
     /// The rule with this number.

@@ -149,63 +149,29 @@ impl<O: Observer> Walk<'_, O> {
 
     /// Ends the translation of a packet that came by an uplink and goes inside: what is to be
     /// remembered of it.
-    ///
-    /// What stays as it is is remembered too where a rule gives its target to others: by their tuples alone the
-    /// replies of one could not be told from those of the other.
-    pub(super) fn settle_inward(
-        &mut self,
-        id: RouterId,
-        router: &Router,
-        way: &Translation<'_>,
-    ) -> Stop<()> {
-        let Some(tuple) = self.tuple().filter(|_| !way.is_settled()) else { return Ok(()) };
+    pub(super) fn settle_inward(&mut self, id: RouterId, router: &Router, way: &Translation<'_>) {
+        let Some(tuple) = self.tuple().filter(|_| !way.is_settled()) else { return };
         match way.destination {
             Some(rule) if matches!(rule.action, NatAction::Dnat { .. }) => {
                 self.remember(id, way.came, tuple, RecordKind::Nat { rule: rule.id });
             }
             Some(rule) if rule.action == NatAction::NoDnat => {
-                self.keep_apart_inward(id, router, tuple)?;
                 if self.may_begin().is_ok() && self.is_free(Node::Gateway(id), tuple, tuple) {
                     self.remember(id, tuple, tuple, RecordKind::Nat { rule: rule.id });
                 }
             }
             None => {
-                self.keep_apart_inward(id, router, tuple)?;
                 let met = router.nat.source_rule(tuple.reversed(), None);
-                let shared = router.nat.translates_to(tuple.dst);
-                self.remember_untranslated(id, met, shared, tuple);
+                self.remember_untranslated(id, met, tuple);
             }
             Some(_) => {}
         }
-        Ok(())
     }
 
-    /// Drops a flow that would begin with the tuple that a translated one has behind this gateway.
-    fn keep_apart_inward(&mut self, id: RouterId, router: &Router, tuple: Tuple) -> Stop<()> {
-        let taken = router.nat.translates_to(tuple.dst)
-            && self.may_begin().is_ok()
-            && !self.is_free(Node::Gateway(id), tuple, tuple);
-        if taken {
-            let stage = nat_stage(router);
-            return Err(self.drop(stage, DropReason::NatPortExhausted, &router.name, None));
-        }
-        Ok(())
-    }
-
-    /// Remembers a flow that no rule translated, if its replies would meet one, or if translated flows share its
-    /// target.
-    fn remember_untranslated(
-        &mut self,
-        id: RouterId,
-        met: Option<&NatRule>,
-        shared: bool,
-        tuple: Tuple,
-    ) {
+    /// Remembers a flow that no rule translated, if its replies would meet one.
+    fn remember_untranslated(&mut self, id: RouterId, met: Option<&NatRule>, tuple: Tuple) {
         let meets = met.is_some_and(|r| !matches!(r.action, NatAction::Reflexive { .. }));
-        if (meets || shared)
-            && self.may_begin().is_ok()
-            && self.is_free(Node::Gateway(id), tuple, tuple)
-        {
+        if meets && self.may_begin().is_ok() && self.is_free(Node::Gateway(id), tuple, tuple) {
             self.remember(id, tuple, tuple, RecordKind::Untranslated);
         }
     }
@@ -252,7 +218,7 @@ impl<O: Observer> Walk<'_, O> {
                 }
                 _ if !answers => {
                     let met = router.nat.destination_rule(tuple.reversed(), None);
-                    self.remember_untranslated(id, met, false, tuple);
+                    self.remember_untranslated(id, met, tuple);
                 }
                 _ => {}
             }
