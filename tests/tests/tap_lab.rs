@@ -259,10 +259,7 @@ fn everything_is_taken_down_also_after_kill_nine() {
     assert!(up.pings("web", CLIENT), "and it works");
     let ended = up.interrupt();
     assert!(ended.status.success(), "{}", ended.stderr);
-    for name in &names {
-        let removed = format!("removed what a lab left: network namespace '{name}'");
-        assert!(ended.stderr.contains(&removed), "{}", ended.stderr);
-    }
+    // Whichever lab starts next sweeps what the killed one left: another test's may have been first.
     assert!(none_there());
     // A lab that ended by itself leaves nothing to be swept.
     let up = place.up();
