@@ -6,9 +6,7 @@
 //! that has gone ends nothing by itself (the next packet is judged again), but what it has counted is
 //! nobody's.
 
-use crate::network::{
-    NatAction, NatRule, Network, PolicyChange, PortId, RouterId, VirtualServers,
-};
+use crate::network::{NatAction, NatRule, Network, PolicyChange, PortId, RouterId, VirtualServers};
 use crate::session::{Fate, RecordKind, RuleKey, Session, StageRecord, TimerSettings};
 use crate::tuple::{Node, Tuple};
 use packet::Addr;
