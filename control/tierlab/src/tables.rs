@@ -306,12 +306,17 @@ pub fn firewall_rules(realized: &Realized, hits: &Hits) -> Vec<FirewallRow> {
     .collect()
 }
 
+/// The gateway that rows name.
+fn router_id(realized: &Realized, name: &str) -> Option<RouterId> {
+    let mut routers = (0..).map(RouterId).zip(&realized.network.routers);
+    routers.find(|(_, router)| router.name == name).map(|(id, _)| id)
+}
+
 /// The NAT rules with what they have counted.
 pub fn nat_rules(realized: &Realized, hits: &Hits) -> Vec<NatRow> {
-    let router = |name: &str| (0..).zip(&realized.network.routers).find(|(_, r)| r.name == name);
     let rows = realized.logical.nat.iter().cloned();
     rows.map(|row| {
-        let key = router(&row.router).map(|(at, _)| RuleKey::Nat(RouterId(at), row.id));
+        let key = router_id(realized, &row.router).map(|router| RuleKey::Nat(router, row.id));
         NatRow { hits: hit_counts(hits, key), ..row }
     })
     .collect()
@@ -319,10 +324,10 @@ pub fn nat_rules(realized: &Realized, hits: &Hits) -> Vec<NatRow> {
 
 /// The gateways' firewall rules with what they have counted.
 pub fn gateway_rules(realized: &Realized, hits: &Hits) -> Vec<GatewayFirewallRow> {
-    let router = |name: &str| (0..).zip(&realized.network.routers).find(|(_, r)| r.name == name);
     let rows = realized.logical.gateway_firewall.iter().cloned();
     rows.map(|row| {
-        let key = router(&row.router).map(|(at, _)| RuleKey::GatewayFirewall(RouterId(at), row.id));
+        let router = router_id(realized, &row.router);
+        let key = router.map(|router| RuleKey::GatewayFirewall(router, row.id));
         GatewayFirewallRow { hits: hit_counts(hits, key), ..row }
     })
     .collect()
