@@ -22,19 +22,19 @@ const PORTS: u8 = 4;
 /// deltas they cause. What an ICMP error quotes is in [`EmbeddedRewrite`]; [`rewrite`] does both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rewrite {
-    src: Addr,
-    dst: Addr,
-    dst_mac: Mac,
-    src_mac: Mac,
-    src_port: u16,
-    dst_port: u16,
+    pub(crate) src: Addr,
+    pub(crate) dst: Addr,
+    pub(crate) dst_mac: Mac,
+    pub(crate) src_mac: Mac,
+    pub(crate) src_port: u16,
+    pub(crate) dst_port: u16,
     /// Change of the IPv4 header checksum.
-    header: Delta,
+    pub(crate) header: Delta,
     /// Change of a whole transport checksum.
-    transport: Delta,
+    pub(crate) transport: Delta,
     /// Change of a pseudo header's sum, for [`ChecksumState::Partial`].
     pseudo: Delta,
-    ttl_decrement: u8,
+    pub(crate) ttl_decrement: u8,
     edits: u8,
 }
 

@@ -9,7 +9,7 @@
 //! translation: what the old action does is then what the new one does. A tuple that nobody
 //! translated needs no quarantine for the same reason.
 
-use super::{Session, StageRecord};
+use super::{Session, SessionId, StageRecord};
 use crate::tuple::{Node, Tuple};
 use crate::workers::Era;
 use std::collections::{BTreeMap, BTreeSet};
@@ -51,6 +51,17 @@ impl Departed {
     #[must_use]
     pub fn session(&self, serial: u64) -> Option<&Session> {
         self.sessions.get(&serial)
+    }
+
+    /// The identity of a session that has ended lately, by its place and the lower half of its serial
+    /// number.
+    #[must_use]
+    pub fn identify(&self, index: u32, low: u32) -> Option<SessionId> {
+        let latest = self.sessions.last_key_value()?.0 >> 32;
+        let mut serials = (0..=latest).map(|high| high << 32 | u64::from(low));
+        serials.find_map(|serial| {
+            self.sessions.get(&serial).map(|s| s.id).filter(|id| id.index == index)
+        })
     }
 
     /// How many sessions wait.

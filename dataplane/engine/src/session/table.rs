@@ -14,7 +14,7 @@ use super::{
     Cached, Direction, FlowClass, MAX_RECORDS, Observation, Progress, RecordKind, Records, Session,
     SessionId, StageRecord, TcpState, TimerSettings, Traffic,
 };
-use crate::cache::FlowKey;
+use crate::cache::{FlowKey, Owner};
 use crate::hash::{SeededState, seeded};
 use crate::network::PortId;
 use crate::tables::Bound;
@@ -492,6 +492,15 @@ impl Sessions {
         let mut inner = self.lock();
         inner.departed.release(self.workers.passed());
         self.departed.store(inner.departed.len(), Ordering::Release);
+    }
+
+    /// The session that an action was cached for, alive or ended lately.
+    pub fn identify(&self, owner: Owner) -> Option<SessionId> {
+        let inner = self.lock();
+        let Owner { index, serial } = owner;
+        let live = inner.slab.get(index as usize).map(|s| s.id);
+        live.filter(|id| id.serial as u32 == serial)
+            .or_else(|| inner.departed.identify(index, serial))
     }
 
     /// Takes a packet into account and arms the session's timer. `None` if the session ended so long

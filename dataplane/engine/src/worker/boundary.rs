@@ -55,12 +55,17 @@ impl Worker {
             // Counted by the rules of before.
             self.hand_over();
             self.epoch = Some(net.epoch);
+            self.stamp += 1;
         }
         let era = self.shared.workers.era();
         if era != self.era {
             self.do_requests(era);
         }
-        self.generation = self.shared.generation.load(Ordering::Acquire);
+        let generation = self.shared.generation.load(Ordering::Acquire);
+        if generation != self.generation {
+            self.generation = generation;
+            self.stamp += 1;
+        }
         !self.shared.is_past(net) && !self.shared.is_being_left()
     }
 

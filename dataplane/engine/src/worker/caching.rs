@@ -4,139 +4,197 @@
 //! ports and stations before the action is thrown away, before the session is judged anew, and
 //! whenever somebody asks.
 
-use super::Worker;
 use super::commit::Committed;
-use crate::cache::{CacheEntry, FlowKey, wire_packets};
-use crate::network::{Network, PortId};
+use super::{Received, Worker};
+use crate::cache::{FlowKey, Looked, NewEntry, Path, Repeat, Seen};
+use crate::network::PortId;
 use crate::plan::Outcome;
 use crate::session::{Caching, Observation, Segment, Session, SessionId, Traffic};
-use packet::{Frame, Headers, Rewrite, Time, tcp_flags};
+use packet::{
+    Frame, Headers, LinkRewrite, Plain, PlainRewrite, Rewrite, Time, plain4, plain6, tcp_flags,
+};
+
+/// A packet of a batch, looked up before the batch is worked on.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Ahead {
+    /// A plain IPv4 packet.
+    V4(Looked<1>),
+    /// A plain IPv6 packet.
+    V6(Looked<4>),
+    /// One that is never cached.
+    Other,
+}
 
 impl Worker {
-    /// Repeats a cached action, if there is one that holds.
-    pub(super) fn hit(
-        &mut self,
-        net: &Network,
-        port: PortId,
-        frame: &mut Frame,
-        headers: &Headers,
-        now: Time,
-    ) -> Option<PortId> {
-        let ip = headers.ip()?;
-        let generation = self.generation;
-        let entry = match FlowKey::of(port, headers)? {
-            FlowKey::V4(key) => self.cache4.get_mut(&key),
-            FlowKey::V6(key) => self.cache6.get_mut(&key),
-        }?;
-        if entry.epoch != net.epoch
-            || entry.generation != generation
-            || !entry.admits(frame, headers, ip)
-        {
-            return None;
+    /// Looks up a batch. Each step touches memory that the steps of other packets do not wait for: what takes
+    /// long, takes long for all of them at once.
+    pub(super) fn look_ahead(&self, batch: &[Received], ahead: &mut Vec<Ahead>) {
+        ahead.clear();
+        ahead.extend(batch.iter().map(|Received { port, frame }| self.begin_look(*port, frame)));
+        for one in &mut *ahead {
+            match one {
+                Ahead::V4(looked) => self.cache4.look(looked),
+                Ahead::V6(looked) => self.cache6.look(looked),
+                Ahead::Other => {}
+            }
         }
-        let is_first = entry.frames == 0;
-        entry.unreported.add(wire_packets(frame, headers), frame.bytes.len() as u64);
-        entry.frames += 1;
-        entry.last_seen = now;
-        if let (Some(sender), Some(tcp)) = (&mut entry.tcp, ip.tcp()) {
-            sender.extend(Segment::of(tcp));
-        }
-        entry.rewrite.apply(frame, headers);
-        let out = entry.out;
-        if is_first {
-            self.touch(port, headers);
-        }
-        Some(out)
+        let touched = ahead.iter().fold(0, |touched, one| match one {
+            Ahead::V4(looked) => touched ^ self.cache4.touch(looked),
+            Ahead::V6(looked) => touched ^ self.cache6.touch(looked),
+            Ahead::Other => touched,
+        });
+        // What is loaded for nobody is not loaded.
+        std::hint::black_box(touched);
     }
 
-    /// Notes that the packet's cached action has something to report.
+    #[inline]
+    fn begin_look(&self, port: PortId, frame: &Frame) -> Ahead {
+        if let Some(plain) = plain4(port.0, &frame.bytes) {
+            Ahead::V4(self.cache4.begin(plain))
+        } else if let Some(plain) = plain6(port.0, &frame.bytes) {
+            Ahead::V6(self.cache6.begin(plain))
+        } else {
+            Ahead::Other
+        }
+    }
+
+    /// As [`Worker::look_ahead`], for one packet.
+    pub(super) fn look_up(&self, port: PortId, frame: &Frame) -> Ahead {
+        let mut ahead = self.begin_look(port, frame);
+        match &mut ahead {
+            Ahead::V4(looked) => self.cache4.look(looked),
+            Ahead::V6(looked) => self.cache6.look(looked),
+            Ahead::Other => {}
+        }
+        ahead
+    }
+
+    /// Repeats a cached action, if there is one that holds.
+    #[inline]
+    pub(super) fn hit(&mut self, ahead: &Ahead, frame: &mut Frame, now: Time) -> Option<PortId> {
+        match self.repeat(ahead, frame, now) {
+            Repeat::Sent(out) => Some(out),
+            Repeat::Refused => None,
+            Repeat::Full => self.report_and_repeat(ahead, frame, now),
+        }
+    }
+
+    #[inline]
+    fn repeat(&mut self, ahead: &Ahead, frame: &mut Frame, now: Time) -> Repeat {
+        match ahead {
+            Ahead::V4(looked) => self.cache4.repeat(looked, self.stamp, frame, now),
+            Ahead::V6(looked) => self.cache6.repeat(looked, self.stamp, frame, now),
+            Ahead::Other => Repeat::Refused,
+        }
+    }
+
     #[cold]
-    fn touch(&mut self, port: PortId, headers: &Headers) {
-        match FlowKey::of(port, headers) {
-            Some(FlowKey::V4(key)) => self.cache4.touch(key),
-            Some(FlowKey::V6(key)) => self.cache6.touch(key),
-            None => {}
+    fn report_and_repeat(&mut self, ahead: &Ahead, frame: &mut Frame, now: Time) -> Option<PortId> {
+        match ahead {
+            Ahead::V4(looked) => self.report_in_place(FlowKey::V4(looked.plain.flow)),
+            Ahead::V6(looked) => self.report_in_place(FlowKey::V6(looked.plain.flow)),
+            Ahead::Other => {}
+        }
+        match self.repeat(ahead, frame, now) {
+            Repeat::Sent(out) => Some(out),
+            Repeat::Refused | Repeat::Full => None,
         }
     }
 
     #[allow(clippy::too_many_arguments, reason = "everything that a cached action is made of")]
     pub(super) fn store(
         &mut self,
-        net: &Network,
         port: PortId,
-        headers: &Headers,
+        frame: &Frame,
         outcome: &Outcome,
-        rewrite: Rewrite,
+        rewrite: &Rewrite,
         session: Option<Committed>,
         out: PortId,
-        now: Time,
     ) {
-        let Some(key) = FlowKey::of(port, headers) else {
-            return;
-        };
-        let tcp =
-            headers.ip().filter(|_| session.is_some()).and_then(|ip| ip.tcp()).map(Segment::of);
-        if session.as_ref().is_some_and(|s| !s.steady) || tcp.is_some_and(|t| !t.is_plain()) {
+        // What the walk itself has taught is not in what it saw.
+        if session.is_some_and(|s| !s.steady) || outcome.generation != self.generation {
             return;
         }
-        let session = session.map(|s| (s.id, s.direction));
-        if let Some((id, direction)) = session {
-            match self.shared.sessions.set_cached(id, direction, key, self.slot) {
-                Caching::Welcome => {}
-                Caching::Moved(old) => self.forget(old),
-                Caching::Gone => return,
+        if let Some(plain) = plain4(port.0, &frame.bytes) {
+            let key = plain.flow;
+            if let Some(new) = self.action(&plain, outcome, rewrite, session, out)
+                && self.claim(session, FlowKey::V4(key))
+            {
+                let displaced = self.cache4.insert(&key, new);
+                self.report(displaced);
             }
-        }
-        let entry = CacheEntry {
-            epoch: net.epoch,
-            generation: outcome.generation,
-            src_mac: headers.src_mac,
-            mtu: outcome.mtu,
-            tcp,
-            rewrite,
-            out,
-            serial: 0,
-            session,
-            learned: outcome.plan.learned.map(|l| l.segment),
-            ethernet: outcome.plan.ethernet.clone(),
-            unreported: Traffic::default(),
-            frames: 0,
-            last_seen: now,
-        };
-        match key {
-            FlowKey::V4(key) => {
-                for (key, old) in self.cache4.insert(key, entry) {
-                    self.report(FlowKey::V4(key), old);
-                }
-            }
-            FlowKey::V6(key) => {
-                for (key, old) in self.cache6.insert(key, entry) {
-                    self.report(FlowKey::V6(key), old);
-                }
+        } else if let Some(plain) = plain6(port.0, &frame.bytes) {
+            let key = plain.flow;
+            if let Some(new) = self.action(&plain, outcome, rewrite, session, out)
+                && self.claim(session, FlowKey::V6(key))
+            {
+                let displaced = self.cache6.insert(&key, new);
+                self.report(displaced);
             }
         }
     }
 
+    /// Tells the session where its packets of this direction are cached now. Returns whether they may be.
+    fn claim(&mut self, session: Option<Committed>, key: FlowKey) -> bool {
+        let Some(Committed { id, direction, .. }) = session else { return true };
+        match self.shared.sessions.set_cached(id, direction, key, self.slot) {
+            Caching::Welcome => true,
+            Caching::Moved(old) => {
+                self.forget(old);
+                true
+            }
+            Caching::Gone => false,
+        }
+    }
+
+    /// The action for packets like this one; `None` if this one tells its session something.
+    fn action<const W: usize>(
+        &self,
+        plain: &Plain<W>,
+        outcome: &Outcome,
+        rewrite: &Rewrite,
+        session: Option<Committed>,
+        out: PortId,
+    ) -> Option<NewEntry<W>> {
+        let tcp = plain.flow.is_tcp() && session.is_some();
+        let segment = Segment { flags: plain.flags, ..Segment::default() };
+        if tcp && !segment.is_plain() {
+            return None;
+        }
+        Some(NewEntry {
+            path: Path {
+                link: plain.flow.link(),
+                src_mac: plain.src_mac,
+                place: PortId(plain.flow.place()),
+                out,
+                mtu: outcome.mtu,
+                rewrite: LinkRewrite::new(rewrite),
+                learned: outcome.plan.learned.map(|l| l.segment),
+                ethernet: outcome.plan.ethernet.clone(),
+            },
+            stamp: self.stamp,
+            tcp: tcp.then_some((plain.end, plain.ack)),
+            rewrite: PlainRewrite::new(rewrite),
+            session: session.map(|s| (s.id, s.direction)),
+        })
+    }
+
     /// Forgets a cached action after reporting what it saw.
     pub(super) fn forget(&mut self, key: FlowKey) {
-        let entry = match &key {
+        let seen = match &key {
             FlowKey::V4(k) => self.cache4.remove(k),
             FlowKey::V6(k) => self.cache6.remove(k),
         };
-        if let Some(entry) = entry {
-            self.report(key, entry);
-        }
+        self.report(seen);
     }
 
     /// Reports what a cached action saw and keeps it.
     pub(super) fn report_in_place(&mut self, key: FlowKey) {
         let seen = match &key {
-            FlowKey::V4(k) => self.cache4.get_mut(k).map(CacheEntry::take_observations),
-            FlowKey::V6(k) => self.cache6.get_mut(k).map(CacheEntry::take_observations),
+            FlowKey::V4(k) => self.cache4.take_seen(k),
+            FlowKey::V6(k) => self.cache6.take_seen(k),
         };
-        if let Some(entry) = seen {
-            self.report(key, entry);
-        }
+        self.report(seen);
     }
 
     /// Reports what cached actions saw of a session, and keeps them.
@@ -182,50 +240,45 @@ impl Worker {
     }
 
     /// Folds a cached action's observations into session, rules, ports and stations.
-    fn report(&mut self, key: FlowKey, entry: CacheEntry) {
-        if entry.frames == 0 {
-            return;
-        }
-        let Traffic { packets, bytes } = entry.unreported;
-        let port = key.port();
+    fn report(&mut self, seen: Option<Seen>) {
+        let Some(seen) = seen.filter(|s| s.frames > 0) else { return };
+        let Seen { port, out, packets, bytes, last_seen, .. } = seen;
         let counters = &mut self.counters;
-        counters.accounting.received += entry.frames;
-        counters.accounting.delivered += entry.frames;
+        counters.accounting.received += seen.frames;
+        counters.accounting.delivered += seen.frames;
         counters.ports.entry(port).or_default().rx.add(packets, bytes);
-        counters.ports.entry(entry.out).or_default().tx.add(packets, bytes);
-        if let Some(segment) = entry.learned {
+        counters.ports.entry(out).or_default().tx.add(packets, bytes);
+        if let Some(segment) = seen.learned {
             self.shared.tables.change(|learned| {
-                if let Some(s) = learned.stations.get_mut(&(segment, entry.src_mac))
+                if let Some(s) = learned.stations.get_mut(&(segment, seen.src_mac))
                     && s.port == port
                 {
-                    s.last_seen = s.last_seen.max(entry.last_seen);
+                    s.last_seen = s.last_seen.max(last_seen);
                 }
             });
         }
-        for rule in &entry.ethernet {
-            self.counters.count_passed(*rule, entry.unreported, entry.last_seen);
+        for rule in &seen.ethernet {
+            self.counters.count_passed(*rule, Traffic { packets, bytes }, last_seen);
         }
-        let Some((id, direction)) = entry.session else {
-            return;
-        };
+        let Some((owner, direction)) = seen.session else { return };
+        let Some(id) = self.shared.sessions.identify(owner) else { return };
         let observation = Observation {
             direction,
-            tcp: entry.tcp,
+            tcp: seen.tcp,
             icmp_error: false,
             packets,
             bytes,
-            now: entry.last_seen,
+            now: last_seen,
         };
         self.observe(id, &observation);
     }
 
-    /// Reports everything that cached actions have seen, in the order of their keys.
+    /// Reports everything that cached actions have seen.
     pub fn collect(&mut self) {
-        for (key, entry) in self.cache4.take_observations() {
-            self.report(FlowKey::V4(key), entry);
-        }
-        for (key, entry) in self.cache6.take_observations() {
-            self.report(FlowKey::V6(key), entry);
+        let mut all = self.cache4.take_observations();
+        all.extend(self.cache6.take_observations());
+        for seen in all {
+            self.report(Some(seen));
         }
     }
 

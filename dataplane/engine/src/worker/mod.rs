@@ -25,7 +25,7 @@ pub use passage::Pending;
 pub use shared::Shared;
 pub use trace::{Trace, TraceEnd};
 
-use crate::cache::{FlowCache, Key4, Key6};
+use crate::cache::FlowCache;
 use crate::network::{Network, PortId};
 use crate::session::{FlowClass, RuleKey, Session, SessionId, TimerSettings, Traffic};
 use crate::tables::{Accounting, Counters, DropKey, Held, Hit, NeighborEntry, PortTraffic};
@@ -33,9 +33,13 @@ use crate::trace::Step;
 use crate::walk::View;
 use crate::workers::{Era, Requests, Slot, lock};
 use boundary::PutOff;
+use caching::Ahead;
 use packet::{ChecksumState, Frame, Headers, Time, verify_transport};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+
+/// Packets that are looked up together: enough to wait for memory once, few enough to stay in a core's first cache.
+const AT_ONCE: usize = 64;
 
 /// A frame and the port it came in by.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,8 +83,12 @@ pub struct Worker {
     timers: TimerSettings,
     /// State of the learned tables at the beginning of the batch, or as this worker changed it since.
     generation: u64,
-    cache4: FlowCache<Key4>,
-    cache6: FlowCache<Key6>,
+    /// Raised whenever snapshot or learned tables are others than when actions were cached.
+    stamp: u64,
+    cache4: FlowCache<1>,
+    cache6: FlowCache<4>,
+    /// Room for what a batch is looked up to.
+    ahead: Vec<Ahead>,
     /// What has not been handed over yet.
     counters: Counters,
     /// Room for the requests of others.
@@ -136,8 +144,10 @@ impl Worker {
             epoch: None,
             timers: TimerSettings::default(),
             generation: 0,
+            stamp: 0,
             cache4: FlowCache::new(config.seed, config.cache_entries),
             cache6: FlowCache::new(config.seed, config.cache_entries),
+            ahead: Vec::with_capacity(AT_ONCE),
             counters: Counters::default(),
             requests: Requests::default(),
             released: Vec::new(),
@@ -171,17 +181,33 @@ impl Worker {
         if !self.advance(net, now, tx) {
             return false;
         }
+        let mut ahead = std::mem::take(&mut self.ahead);
         let mut frames = batch.drain(..);
-        while let Some(Received { port, frame }) = frames.next() {
-            self.receive(net, port, frame, now, tx);
-            if self.outdated {
-                // What is behind must not overtake what was put off.
-                let rest: Vec<Received> = frames.collect();
-                batch.extend(rest);
-                return false;
+        while !frames.as_slice().is_empty() && !self.outdated {
+            let next = frames.as_slice();
+            let next = next.get(..AT_ONCE).unwrap_or(next);
+            if self.config.cache {
+                self.look_ahead(next, &mut ahead);
+            } else {
+                ahead.clear();
+                ahead.resize(next.len(), Ahead::Other);
+            }
+            for (ahead, Received { port, mut frame }) in ahead.iter().zip(&mut frames) {
+                if let Some(out) = self.hit(ahead, &mut frame, now) {
+                    tx.push((out, frame));
+                    continue;
+                }
+                self.receive(net, port, frame, now, tx);
+                if self.outdated {
+                    break;
+                }
             }
         }
-        true
+        self.ahead = ahead;
+        // What is behind must not overtake what was put off.
+        let rest: Vec<Received> = frames.collect();
+        batch.extend(rest);
+        !self.outdated
     }
 
     /// What a walk reads now. What its packet teaches may change it: an action is as old as its walk.
@@ -195,6 +221,7 @@ impl Worker {
     fn raise_generation(&mut self) {
         use std::sync::atomic::Ordering;
         self.generation = self.shared.generation.fetch_add(1, Ordering::AcqRel) + 1;
+        self.stamp += 1;
     }
 
     /// All sessions, oldest first. Other workers' caches report when they are asked

@@ -51,7 +51,15 @@ impl Worker {
         now: Time,
         tx: &mut Vec<(PortId, Frame)>,
     ) -> Option<Pending> {
-        let (frame, walked) = self.take(net, port, frame, now, tx)?;
+        let mut frame = frame;
+        if self.config.cache {
+            let ahead = self.look_up(port, &frame);
+            if let Some(out) = self.hit(&ahead, &mut frame, now) {
+                tx.push((out, frame));
+                return None;
+            }
+        }
+        let (frame, walked) = self.take(net, port, frame, now)?;
         self.look(net, port, frame, walked, now)
     }
 
@@ -124,8 +132,7 @@ impl Worker {
         self.drop_at(net, port, DropReason::SessionConflict, Stage::Session, bytes, now);
     }
 
-    /// The whole passage.
-    #[inline]
+    /// The whole passage of a frame that the cache does not know.
     pub(super) fn receive(
         &mut self,
         net: &Network,
@@ -134,7 +141,7 @@ impl Worker {
         now: Time,
         tx: &mut Vec<(PortId, Frame)>,
     ) {
-        if let Some((frame, walked)) = self.take(net, port, frame, now, tx) {
+        if let Some((frame, walked)) = self.take(net, port, frame, now) {
             self.walk(net, port, frame, walked, now, tx);
         }
     }
@@ -170,17 +177,13 @@ impl Worker {
         }
     }
 
-    /// Sends a frame that the cache knows. Of any other returns what it is to be walked with, unless it
-    /// is dropped or waits.
-    // Part of the loop over a batch: as a call it would cost a hit a twentieth.
-    #[inline(always)]
+    /// What a frame that the cache does not know is to be walked with, unless it is dropped or waits.
     fn take(
         &mut self,
         net: &Network,
         port: PortId,
-        mut frame: Frame,
+        frame: Frame,
         now: Time,
-        tx: &mut Vec<(PortId, Frame)>,
     ) -> Option<(Frame, Headers)> {
         let headers = match parse(&frame.bytes) {
             Ok(headers) => headers,
@@ -198,12 +201,6 @@ impl Worker {
                 return None;
             }
         };
-        if self.config.cache
-            && let Some(out) = self.hit(net, port, &mut frame, &headers, now)
-        {
-            tx.push((out, frame));
-            return None;
-        }
         self.count_received(port, wire_packets(&frame, &headers), frame.bytes.len() as u64);
         let walked = self.admit(net, port, &frame, headers, now)?;
         Some((frame, walked))
@@ -294,7 +291,7 @@ impl Worker {
                 let out = *out;
                 let rewrite = Rewrite::between(&walked, &outcome.headers);
                 if outcome.cacheable && self.config.cache {
-                    self.store(net, port, &headers, &outcome, rewrite, session, out, now);
+                    self.store(port, &frame, &outcome, &rewrite, session, out);
                 }
                 rewrite.apply(&mut frame, &headers);
                 if let Some(quote) = EmbeddedRewrite::between(&walked, &outcome.headers) {

@@ -9,6 +9,7 @@ mod cut;
 mod describe;
 mod hostile;
 mod parse;
+mod plain;
 mod rewrite;
 
 use crate::{Addr, Frame, FrameBuilder, Headers, Mac};
