@@ -17,7 +17,9 @@ pub struct Rate {
 
 /// Frames a batch, as the live lab takes them from a port.
 const BATCH: usize = 64;
-/// Octets that make an Ethernet, IPv4 and UDP header a 60-octet frame: 64 on a wire, with its FCS.
+/// Octets of a frame: 64 on a wire, with its FCS.
+const FRAME: usize = 60;
+/// Octets that make an Ethernet, IPv4 and UDP header such a frame.
 const PAYLOAD: usize = 18;
 
 /// Two ends of the flows: where their frames go in, with the MACs of the first hop.
@@ -46,11 +48,13 @@ pub enum GeneratorError {
 #[derive(Debug)]
 pub struct Generator {
     worker: Worker,
-    /// Frames of both directions of every flow, in the order in which strangers' packets come.
-    templates: Vec<(PortId, Vec<u8>)>,
-    pool: Vec<Frame>,
+    /// Frames of both directions of every flow, in the order in which strangers' packets come: what a port's
+    /// receive ring would hold.
+    templates: Vec<(PortId, [u8; FRAME])>,
     batch: Vec<Received>,
     tx: Vec<(PortId, Frame)>,
+    /// What a port's transmit ring would hold.
+    ring: Vec<[u8; FRAME]>,
 }
 
 impl Generator {
@@ -66,9 +70,9 @@ impl Generator {
         Ok(Generator {
             worker,
             templates,
-            pool: (0..BATCH).map(|_| Frame::new(Vec::with_capacity(128))).collect(),
             batch: Vec::with_capacity(BATCH),
             tx: Vec::with_capacity(BATCH),
+            ring: vec![[0; FRAME]; BATCH],
         })
     }
 
@@ -78,17 +82,25 @@ impl Generator {
     /// [`GeneratorError::Lost`] unless all of them did.
     pub fn round(&mut self, net: &Network) -> Result<u64, GeneratorError> {
         for chunk in self.templates.chunks(BATCH) {
-            for (port, bytes) in chunk {
-                let mut frame = self.pool.pop().unwrap_or_default();
-                frame.bytes.clear();
-                frame.bytes.extend_from_slice(bytes);
+            // As a port does it: what came out is copied into the transmit ring, and the buffer takes the next
+            // frame of the receive ring.
+            let mut sent = self.tx.drain(..);
+            for ((port, bytes), to) in chunk.iter().zip(&mut self.ring) {
+                let mut frame = match sent.next() {
+                    Some((_, frame)) => frame,
+                    None => Frame::new(vec![0; FRAME]),
+                };
+                let buffer: Result<&mut [u8; FRAME], _> = frame.bytes.as_mut_slice().try_into();
+                let buffer = buffer.map_err(|_| GeneratorError::Lost)?;
+                *to = *buffer;
+                *buffer = *bytes;
                 self.batch.push(Received { port: *port, frame });
             }
+            drop(sent);
             self.worker.process(net, &mut self.batch, Time::from_millis(1), &mut self.tx);
             if self.tx.len() != chunk.len() {
                 return Err(GeneratorError::Lost);
             }
-            self.pool.extend(self.tx.drain(..).map(|(_, frame)| frame));
         }
         Ok(self.templates.len() as u64)
     }
@@ -121,7 +133,7 @@ fn establish(
     worker: &mut Worker,
     ends: &Ends,
     flows: usize,
-) -> Result<Vec<(PortId, Vec<u8>)>, GeneratorError> {
+) -> Result<Vec<(PortId, [u8; FRAME])>, GeneratorError> {
     let (port, mac, source) = ends.inside;
     let mut templates = Vec::with_capacity(flows * 2);
     for i in 0..flows {
@@ -141,8 +153,10 @@ fn establish(
             .payload(&[0; PAYLOAD])
             .build();
         send(net, worker, out, answer.clone()).ok_or(GeneratorError::Blocked)?;
-        templates.push((port, ask.bytes));
-        templates.push((out, answer.bytes));
+        for (port, frame) in [(port, ask), (out, answer)] {
+            let bytes = frame.bytes.as_slice().try_into().map_err(|_| GeneratorError::Blocked)?;
+            templates.push((port, bytes));
+        }
     }
     Ok(templates)
 }

@@ -38,7 +38,7 @@ pub use icmp::{IcmpErrorKind, echo_reply, icmp_error, tcp_reset};
 pub use mac::Mac;
 pub use nd::{multicast_mac, neighbor_advertisement, neighbor_solicitation, solicited_node_addr};
 pub use parse::{ParseError, parse};
-pub use plain::{Flow, LinkRewrite, Plain, PlainRewrite, plain4, plain6};
+pub use plain::{Flow, LinkRewrite, Plain, PlainRewrite, Upper, flow4, flow6, plain4, plain6};
 pub use rewrite::{EmbeddedRewrite, Rewrite, rewrite};
 pub use segment::segment;
 pub use time::Time;

@@ -3,7 +3,7 @@
 //! A packet is plain if it is untagged, whole, without IPv4 options or IPv6 extension headers, and carries
 //! TCP or UDP. RFC 894 (framing), RFC 791 and 8200 (IP), RFC 9293 (TCP), RFC 768 (UDP), RFC 1624 (checksums).
 //!
-//! Invariants: a frame that [`plain4`] or [`plain6`] reads is one that [`crate::parse`] accepts, with the same
+//! Invariants: a frame that [`flow4`] or [`flow6`] reads is one that [`crate::parse`] accepts, with the same
 //! values; whatever they do not read is for `parse` to judge. A [`PlainRewrite`] does to a plain packet
 //! what the [`Rewrite`] that it was made from does. Both are held to by property tests. Nothing is allocated,
 //! and nothing is read twice.
@@ -118,16 +118,23 @@ pub struct Plain<const W: usize> {
     pub src_mac: u64,
     /// Octets of the IP packet, header included.
     pub total_len: u32,
+    /// TTL or hop limit.
+    pub ttl: u8,
+    /// From its transport header.
+    pub upper: Upper,
+}
+
+/// What [`Plain`] has from the transport header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Upper {
     /// TCP: sequence number of the octet after the segment's last, not counting SYN and FIN.
     pub end: u32,
     /// TCP: acknowledgment number.
     pub ack: u32,
     /// TCP: flag bits, see [`crate::tcp_flags`].
     pub flags: u8,
-    /// Octets of the transport header.
+    /// Octets of the header.
     pub header_len: u8,
-    /// TTL or hop limit.
-    pub ttl: u8,
 }
 
 impl<const W: usize> Plain<W> {
@@ -136,7 +143,7 @@ impl<const W: usize> Plain<W> {
     #[inline]
     pub const fn headers_len(&self) -> u32 {
         let network = if W == 1 { 20 } else { 40 };
-        network + self.header_len as u32
+        network + self.upper.header_len as u32
     }
 }
 
@@ -170,21 +177,24 @@ fn word64(h: &[u8], at: usize) -> u64 {
     array_at(h, at).map_or(0, |b| u64::from_ne_bytes(*b))
 }
 
-/// Whether the checksum of the 20 octets at `at` is right (RFC 1071; the order of octets does not matter).
+/// Whether the checksum of the 20 octets at `at`, not all zero, is right (RFC 1071; the order of octets does not
+/// matter, and wide words may be summed as well as narrow ones).
 #[inline]
 fn is_header_right(h: &[u8], at: usize) -> bool {
     let (a, b, c) = (word64(h, at), word64(h, at + 8), word32(h, at + 16));
-    let low = |word: u64| word & 0xffff_ffff;
-    let sum = low(a) + (a >> 32) + low(b) + (b >> 32) + u64::from(c);
-    let sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    (sum & 0xffff) + (sum >> 16) == 0xffff
+    let (sum, carry) = a.overflowing_add(b);
+    // Two words of 64 bits and one of 32 cannot carry twice.
+    let (sum, further) = sum.overflowing_add(u64::from(c) + u64::from(carry));
+    let sum = sum.wrapping_add(u64::from(further));
+    // A sum of all ones, in 16 bits, is what is divided by them without a rest.
+    sum.is_multiple_of(0xffff)
 }
 
-/// Reads a plain IPv4 packet that came in at `place`. `None` is no verdict: the frame may be of another kind, or wrong.
+/// The flow of a plain IPv4 packet that came in at `place`. `None` is no verdict: the frame may be of another kind, or
+/// wrong.
 #[must_use]
 #[inline(always)]
-pub fn plain4(place: u32, bytes: &[u8]) -> Option<Plain<1>> {
+pub fn flow4(place: u32, bytes: &[u8]) -> Option<Flow<1>> {
     let h: &[u8; L4_V4 + UDP] = bytes.first_chunk()?;
     let total = usize::from(number16(h, 16));
     // EtherType, version and header length; More Fragments and the offset.
@@ -192,30 +202,17 @@ pub fn plain4(place: u32, bytes: &[u8]) -> Option<Plain<1>> {
         || number16(h, 20) & 0x3fff != 0
         || ETHERNET + total > bytes.len()
         || !is_header_right(h, ETHERNET)
+        || !is_upper_right(bytes, h[23], L4_V4, (ETHERNET + total).checked_sub(L4_V4)?)
     {
         return None;
     }
-    let upper = upper(bytes, h[23], L4_V4, (ETHERNET + total).checked_sub(L4_V4)?)?;
-    Some(Plain {
-        flow: Flow {
-            addresses: [word64(h, 26)],
-            ports: u64::from(place) << 32 | u64::from(word32(h, L4_V4)),
-            link: number64(h, 0) >> 16 << 8 | u64::from(h[23]),
-        },
-        src_mac: number64(h, 4) & 0xffff_ffff_ffff,
-        total_len: total as u32,
-        end: upper.end,
-        ack: upper.ack,
-        flags: upper.flags,
-        header_len: upper.header_len,
-        ttl: h[22],
-    })
+    Some(flow4_of(place, h))
 }
 
-/// Reads a plain IPv6 packet that came in at `place`. `None` is no verdict, as with [`plain4`].
+/// The flow of a plain IPv6 packet that came in at `place`. `None` is no verdict, as with [`flow4`].
 #[must_use]
 #[inline]
-pub fn plain6(place: u32, bytes: &[u8]) -> Option<Plain<4>> {
+pub fn flow6(place: u32, bytes: &[u8]) -> Option<Flow<4>> {
     let h: &[u8; L4_V6 + UDP] = bytes.first_chunk()?;
     let payload = usize::from(number16(h, 18));
     // EtherType and version.
@@ -224,60 +221,95 @@ pub fn plain6(place: u32, bytes: &[u8]) -> Option<Plain<4>> {
     }
     let address = |at| array_at(h, at).map(|b| Addr(u128::from_be_bytes(*b)));
     // An address that would pass for IPv4 is for `parse` to refuse.
-    if address(22)?.is_v4() || address(38)?.is_v4() {
+    if address(22)?.is_v4() || address(38)?.is_v4() || !is_upper_right(bytes, h[20], L4_V6, payload)
+    {
         return None;
     }
-    let upper = upper(bytes, h[20], L4_V6, payload)?;
-    Some(Plain {
-        flow: Flow {
-            addresses: [word64(h, 22), word64(h, 30), word64(h, 38), word64(h, 46)],
-            ports: u64::from(place) << 32 | u64::from(word32(h, L4_V6)),
-            link: number64(h, 0) >> 16 << 8 | u64::from(h[20]),
-        },
-        src_mac: number64(h, 4) & 0xffff_ffff_ffff,
-        total_len: (40 + payload) as u32,
-        end: upper.end,
-        ack: upper.ack,
-        flags: upper.flags,
-        header_len: upper.header_len,
-        ttl: h[21],
-    })
+    Some(flow6_of(place, h))
 }
 
-/// What [`Plain`] has from the transport header.
-struct Upper {
-    end: u32,
-    ack: u32,
-    flags: u8,
-    header_len: u8,
-}
-
-/// Reads the transport header at `at`, where `len` octets of the packet are left. `None` is neither TCP nor UDP, or
-/// wrong.
 #[inline]
-fn upper(bytes: &[u8], number: u8, at: usize, len: usize) -> Option<Upper> {
+fn flow4_of(place: u32, h: &[u8; L4_V4 + UDP]) -> Flow<1> {
+    Flow {
+        addresses: [word64(h, 26)],
+        ports: u64::from(place) << 32 | u64::from(word32(h, L4_V4)),
+        link: number64(h, 0) >> 16 << 8 | u64::from(h[23]),
+    }
+}
+
+#[inline]
+fn flow6_of(place: u32, h: &[u8; L4_V6 + UDP]) -> Flow<4> {
+    Flow {
+        addresses: [word64(h, 22), word64(h, 30), word64(h, 38), word64(h, 46)],
+        ports: u64::from(place) << 32 | u64::from(word32(h, L4_V6)),
+        link: number64(h, 0) >> 16 << 8 | u64::from(h[20]),
+    }
+}
+
+/// What there is to know of a packet that [`flow4`] has read. Of any other the values mean nothing.
+#[must_use]
+#[inline(always)]
+pub fn plain4(place: u32, bytes: &[u8]) -> Plain<1> {
+    let h: &[u8; L4_V4 + UDP] = bytes.first_chunk().unwrap_or(&[0; L4_V4 + UDP]);
+    let flow = flow4_of(place, h);
+    let total_len = u32::from(number16(h, 16));
+    Plain {
+        src_mac: number64(h, 4) & 0xffff_ffff_ffff,
+        total_len,
+        ttl: h[22],
+        upper: Upper::of(flow.is_tcp(), bytes, L4_V4, total_len.wrapping_sub(20)),
+        flow,
+    }
+}
+
+/// What there is to know of a packet that [`flow6`] has read. Of any other the values mean nothing.
+#[must_use]
+#[inline]
+pub fn plain6(place: u32, bytes: &[u8]) -> Plain<4> {
+    let h: &[u8; L4_V6 + UDP] = bytes.first_chunk().unwrap_or(&[0; L4_V6 + UDP]);
+    let flow = flow6_of(place, h);
+    let payload = u32::from(number16(h, 18));
+    Plain {
+        src_mac: number64(h, 4) & 0xffff_ffff_ffff,
+        total_len: 40 + payload,
+        ttl: h[21],
+        upper: Upper::of(flow.is_tcp(), bytes, L4_V6, payload),
+        flow,
+    }
+}
+
+/// Whether there is a right header of TCP or UDP at `at`, where `len` octets of the packet are left.
+#[inline]
+fn is_upper_right(bytes: &[u8], number: u8, at: usize, len: usize) -> bool {
     match number {
-        protocol::TCP => {
-            let h: &[u8; TCP] = array_at(bytes, at)?;
-            let header_len = (h[12] >> 4) * 4;
-            let data = len.checked_sub(usize::from(header_len))?;
-            (usize::from(header_len) >= TCP).then_some(Upper {
-                end: number32(h, 4).wrapping_add(data as u32),
-                ack: number32(h, 8),
-                flags: h[13],
-                header_len,
-            })
-        }
         protocol::UDP => {
             let length = usize::from(number16(bytes, at + 4));
-            (length >= UDP && length <= len).then_some(Upper {
-                end: 0,
-                ack: 0,
-                flags: 0,
-                header_len: UDP as u8,
-            })
+            length >= UDP && length <= len
         }
-        _ => None,
+        protocol::TCP => array_at::<TCP>(bytes, at).is_some_and(|h| {
+            let header_len = usize::from(h[12] >> 4) * 4;
+            header_len >= TCP && header_len <= len
+        }),
+        _ => false,
+    }
+}
+
+impl Upper {
+    /// Reads a header of a packet that has `len` octets behind its IP header.
+    #[inline(always)]
+    fn of(tcp: bool, bytes: &[u8], at: usize, len: u32) -> Upper {
+        let header = if tcp { array_at::<TCP>(bytes, at) } else { None };
+        let Some(h) = header else {
+            return Upper { end: 0, ack: 0, flags: 0, header_len: UDP as u8 };
+        };
+        let header_len = (h[12] >> 4) * 4;
+        let data = len.wrapping_sub(u32::from(header_len));
+        Upper {
+            end: number32(h, 4).wrapping_add(data),
+            ack: number32(h, 8),
+            flags: h[13],
+            header_len,
+        }
     }
 }
 
@@ -341,8 +373,8 @@ impl<const W: usize> PlainRewrite<W> {
         }
     }
 
-    /// Rewrites a frame that [`plain4`] or [`plain6`] has read as of `flow`, in place; `state` is the frame's.
-    #[inline]
+    /// Rewrites a frame that [`flow4`] or [`flow6`] has read as `flow`, in place; `state` is the frame's.
+    #[inline(always)]
     pub fn apply(
         &self,
         link: &LinkRewrite,

@@ -3,7 +3,7 @@
 use crate::network::PortId;
 use packet::{Flow, Headers};
 
-/// Cache key of either family: only what [`packet::plain4`] and [`packet::plain6`] read is cached. The place of a flow
+/// Cache key of either family: only what [`packet::flow4`] and [`packet::flow6`] read is cached. The place of a flow
 /// is the port that it comes in by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FlowKey {

@@ -52,8 +52,8 @@ pub(super) struct Known {
 /// All paths of a cache, each as long as an entry goes by it.
 #[derive(Debug)]
 pub(super) struct Paths {
-    known: Vec<Option<Known>>,
-    free: Vec<u32>,
+    known: Vec<Known>,
+    free: Vec<PathId>,
     /// Paths that new entries may join.
     open: HashMap<Path, PathId, SeededState>,
 }
@@ -66,27 +66,25 @@ impl Paths {
 
     #[inline]
     pub(super) fn get(&self, id: PathId) -> Option<&Known> {
-        self.known.get(id.0 as usize)?.as_ref()
+        self.known.get(id.0 as usize)
     }
 
     /// The number of a path that holds in state `stamp`, for one more entry.
     pub(super) fn join(&mut self, path: Path, stamp: u64) -> PathId {
         if let Some(id) = self.open.get(&path).copied()
-            && let Some(Some(known)) = self.known.get_mut(id.0 as usize)
+            && let Some(known) = self.known.get_mut(id.0 as usize)
+            && known.stamp == stamp
         {
-            // The walk that this entry was made by has just found it to be so.
-            if known.stamp == stamp {
-                known.users += 1;
-                return id;
-            }
+            known.users += 1;
+            return id;
         }
-        let known = Some(Known { path: path.clone(), stamp, users: 1 });
+        let known = Known { path: path.clone(), stamp, users: 1 };
         let id = match self.free.pop() {
-            Some(at) => {
-                if let Some(place) = self.known.get_mut(at as usize) {
+            Some(id) => {
+                if let Some(place) = self.known.get_mut(id.0 as usize) {
                     *place = known;
                 }
-                PathId(at)
+                id
             }
             None => {
                 self.known.push(known);
@@ -100,18 +98,15 @@ impl Paths {
 
     /// An entry goes by the path no longer.
     pub(super) fn leave(&mut self, id: PathId) {
-        let Some(place) = self.known.get_mut(id.0 as usize) else { return };
-        let Some(known) = place else { return };
+        let Some(known) = self.known.get_mut(id.0 as usize) else { return };
         known.users -= 1;
         if known.users > 0 {
             return;
         }
-        if let Some(Known { path, .. }) = place.take()
-            && self.open.get(&path) == Some(&id)
-        {
-            self.open.remove(&path);
+        if self.open.get(&known.path) == Some(&id) {
+            self.open.remove(&known.path);
         }
-        self.free.push(id.0);
+        self.free.push(id);
     }
 
     pub(super) fn clear(&mut self) {

@@ -6,12 +6,12 @@
 //! then all entries.
 
 use super::entry::{Entry, NewEntry, Repeat, Seen};
-use super::path::Paths;
+use super::path::{Known, Paths};
 use crate::hash::{SeededState, seeded};
 use packet::{Flow, Frame, Plain, Time};
 
-/// Entries of a piece of the slot table: the largest piece that grows without copying what is there.
-const PIECE: usize = 1 << 14;
+/// Entries of a piece of the slot table, which grows piece by piece: nothing is copied, and nobody waits.
+const PIECE: usize = 1 << 12;
 /// Words of the smallest index.
 const SMALLEST: usize = 1 << 10;
 /// Most entries that are known one by one to have something to report; beyond, all are looked at.
@@ -21,15 +21,18 @@ const MAX_TOUCHED: usize = 4_096;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Slot(u32);
 
-/// A plain packet, and where its action probably is.
+/// Where a packet's action probably is.
 #[derive(Clone, Copy, Debug)]
-pub struct Looked<const W: usize> {
-    /// The packet.
-    pub plain: Plain<W>,
+pub struct Looked {
     hash: u32,
-    /// A slot whose key has the same hash; perhaps another key's, or one that has gone since.
-    slot: Option<Slot>,
+    /// A slot whose key has the same hash, perhaps another key's; or one that nobody has.
+    slot: Slot,
 }
+
+/// A slot that is never in use.
+const NO_SLOT: Slot = Slot(u32::MAX);
+
+type Piece<const W: usize> = Box<[Entry<W>; PIECE]>;
 
 /// A word of the index: none, or a hash and a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,12 +51,10 @@ impl Word {
         (self.0 >> 32) as u32
     }
 
+    /// [`NO_SLOT`] if there is none.
     #[inline]
-    const fn slot(self) -> Option<Slot> {
-        match (self.0 as u32).checked_sub(1) {
-            Some(slot) => Some(Slot(slot)),
-            None => None,
-        }
+    const fn slot(self) -> Slot {
+        Slot((self.0 as u32).wrapping_sub(1))
     }
 }
 
@@ -62,7 +63,9 @@ impl Word {
 pub struct FlowCache<const W: usize> {
     /// A power of two of words, at most three quarters of them in use.
     index: Vec<Word>,
-    pieces: Vec<Vec<Entry<W>>>,
+    pieces: Vec<Piece<W>>,
+    /// Slots that have ever been in use.
+    slots: u32,
     paths: Paths,
     free: Vec<Slot>,
     live: usize,
@@ -83,6 +86,7 @@ impl<const W: usize> FlowCache<W> {
         FlowCache {
             index: vec![Word::NONE; SMALLEST],
             pieces: Vec::new(),
+            slots: 0,
             paths: Paths::new(seed),
             free: Vec::new(),
             live: 0,
@@ -115,15 +119,21 @@ impl<const W: usize> FlowCache<W> {
         self.pieces.get(slot.0 as usize / PIECE)?.get(slot.0 as usize % PIECE)
     }
 
+    /// An entry in use, and its path.
     #[inline]
-    fn entry_mut(&mut self, slot: Slot) -> Option<&mut Entry<W>> {
-        self.pieces.get_mut(slot.0 as usize / PIECE)?.get_mut(slot.0 as usize % PIECE)
+    fn at<'a>(
+        pieces: &'a mut [Piece<W>],
+        paths: &'a Paths,
+        slot: Slot,
+    ) -> Option<(&'a mut Entry<W>, &'a Known)> {
+        let entry = pieces.get_mut(slot.0 as usize / PIECE)?.get_mut(slot.0 as usize % PIECE)?;
+        let known = paths.get(entry.path())?;
+        Some((entry, known))
     }
 
-    #[inline]
     fn is_at(&self, slot: Slot, key: &Flow<W>) -> bool {
-        let path = |e: &Entry<W>| self.paths.get(e.path()?);
-        self.entry(slot).is_some_and(|e| path(e).is_some_and(|known| e.is_for(key, &known.path)))
+        let Some(entry) = self.entry(slot) else { return false };
+        self.paths.get(entry.path()).is_some_and(|known| entry.is_for(key, &known.path))
     }
 
     /// The slot of a key.
@@ -131,9 +141,11 @@ impl<const W: usize> FlowCache<W> {
         let mut at = hash as usize;
         loop {
             let word = self.word(at);
-            let slot = word.slot()?;
-            if word.hash() == hash && self.is_at(slot, key) {
-                return Some(slot);
+            if word == Word::NONE {
+                return None;
+            }
+            if word.hash() == hash && self.is_at(word.slot(), key) {
+                return Some(word.slot());
             }
             at = at.wrapping_add(1);
         }
@@ -141,18 +153,18 @@ impl<const W: usize> FlowCache<W> {
 
     /// Begins to look a packet up: touches no memory of the table.
     #[inline]
-    pub fn begin(&self, plain: Plain<W>) -> Looked<W> {
-        Looked { plain, hash: self.hash(&plain.flow), slot: None }
+    pub fn begin(&self, key: &Flow<W>) -> Looked {
+        Looked { hash: self.hash(key), slot: NO_SLOT }
     }
 
     /// Goes on: touches the index and no entry.
     #[inline]
-    pub fn look(&self, looked: &mut Looked<W>) {
+    pub fn look(&self, looked: &mut Looked) {
         let mut at = looked.hash as usize;
         loop {
             let word = self.word(at);
             looked.slot = word.slot();
-            if word.hash() == looked.hash || looked.slot.is_none() {
+            if word.hash() == looked.hash || looked.slot == NO_SLOT {
                 return;
             }
             at = at.wrapping_add(1);
@@ -161,45 +173,62 @@ impl<const W: usize> FlowCache<W> {
 
     /// Goes on: touches the entry. The number says nothing.
     #[inline]
-    pub fn touch(&self, looked: &Looked<W>) -> u32 {
-        looked.slot.and_then(|slot| self.entry(slot)).map_or(0, Entry::touch)
+    pub fn touch(&self, looked: Looked) -> u32 {
+        self.entry(looked.slot).map_or(0, |entry| entry.path().0)
     }
 
     /// Repeats the action for a packet, if there is one that holds in state `stamp`.
-    #[inline]
+    #[inline(always)]
     pub fn repeat(
         &mut self,
-        looked: &Looked<W>,
+        looked: Looked,
+        plain: &Plain<W>,
         stamp: u64,
         frame: &mut Frame,
         now: Time,
     ) -> Repeat {
-        let Looked { plain, hash, slot } = looked;
-        let probable = slot.filter(|slot| self.is_at(*slot, &plain.flow));
-        let Some(slot) = probable.or_else(|| self.find(&plain.flow, *hash)) else {
-            return Repeat::Refused;
-        };
         let FlowCache { pieces, paths, .. } = &mut *self;
-        let piece = pieces.get_mut(slot.0 as usize / PIECE);
-        let entry = piece.and_then(|piece| piece.get_mut(slot.0 as usize % PIECE));
-        let Some((entry, known)) = entry.and_then(|e| {
-            let known = paths.get(e.path()?)?;
-            Some((e, known))
-        }) else {
+        if let Some((entry, known)) = Self::at(pieces, paths, looked.slot)
+            && entry.is_for(&plain.flow, &known.path)
+        {
+            if known.stamp != stamp {
+                return Repeat::Refused;
+            }
+            let is_first = !entry.has_seen();
+            let repeat = entry.repeat(&known.path, plain, frame, now);
+            if is_first {
+                self.note(looked.slot);
+            }
+            return repeat;
+        }
+        self.repeat_elsewhere(looked, plain, stamp, frame, now)
+    }
+
+    /// As [`FlowCache::repeat`], where another key has the same hash, or the entry has come or moved since.
+    #[cold]
+    #[inline(never)]
+    fn repeat_elsewhere(
+        &mut self,
+        looked: Looked,
+        plain: &Plain<W>,
+        stamp: u64,
+        frame: &mut Frame,
+        now: Time,
+    ) -> Repeat {
+        let Some(slot) = self.find(&plain.flow, looked.hash) else { return Repeat::Refused };
+        let Some((entry, known)) = Self::at(&mut self.pieces, &self.paths, slot) else {
             return Repeat::Refused;
         };
         if known.stamp != stamp {
             return Repeat::Refused;
         }
-        let is_first = !entry.has_seen();
         let repeat = entry.repeat(&known.path, plain, frame, now);
-        if is_first && matches!(repeat, Repeat::Sent(_)) {
-            self.note(slot);
-        }
+        self.note(slot);
         repeat
     }
 
-    /// Notes that an entry has something to report. Allocates nothing.
+    /// Notes that an entry may have something to report. Allocates nothing.
+    #[cold]
     fn note(&mut self, slot: Slot) {
         if self.touched.len() < MAX_TOUCHED {
             self.touched.push(slot);
@@ -227,22 +256,20 @@ impl<const W: usize> FlowCache<W> {
 
     /// Puts an entry into a free slot.
     fn place(&mut self, entry: Entry<W>) -> Slot {
-        if let Some(slot) = self.free.pop()
-            && let Some(old) = self.entry_mut(slot)
-        {
-            *old = entry;
-            return slot;
-        }
-        if self.pieces.last().is_none_or(|piece| piece.len() == PIECE) {
-            self.pieces.push(Vec::with_capacity(PIECE));
-        }
-        let full = (self.pieces.len() - 1) * PIECE;
-        let at = self.pieces.last_mut().map_or(0, |piece| {
-            piece.push(entry);
-            piece.len() - 1
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots += 1;
+            Slot(self.slots - 1)
         });
-        // At most 2^31 entries.
-        Slot((full + at) as u32)
+        if slot.0 as usize / PIECE == self.pieces.len() {
+            let empty: Box<[Entry<W>]> = vec![Entry::EMPTY; PIECE].into_boxed_slice();
+            // It has as many entries as it was made with.
+            self.pieces.extend(empty.try_into().ok());
+        }
+        let piece = self.pieces.get_mut(slot.0 as usize / PIECE);
+        if let Some(place) = piece.and_then(|piece| piece.get_mut(slot.0 as usize % PIECE)) {
+            *place = entry;
+        }
+        slot
     }
 
     fn enter(&mut self, word: Word) {
@@ -267,12 +294,12 @@ impl<const W: usize> FlowCache<W> {
 
     /// Forgets the entry that the hand comes to next.
     fn give_up_one(&mut self) -> Option<Seen> {
-        let slots = self.pieces.iter().map(Vec::len).sum::<usize>() as u32;
-        for _ in 0..slots {
-            let slot = Slot(self.hand % slots.max(1));
+        for _ in 0..self.slots {
+            let slot = Slot(self.hand % self.slots);
             self.hand = slot.0 + 1;
-            let key = self.entry(slot).and_then(|e| Some(e.key(&self.paths.get(e.path()?)?.path)));
-            if let Some(key) = key {
+            let entry = self.entry(slot)?;
+            if let Some(known) = self.paths.get(entry.path()) {
+                let key = entry.key(&known.path);
                 return self.remove(&key);
             }
         }
@@ -284,13 +311,15 @@ impl<const W: usize> FlowCache<W> {
         let mask = self.mask();
         let hash = self.hash(key);
         let slot = self.find(key, hash)?;
-        let seen = self.take_seen_at(slot)?;
-        let path = self.entry_mut(slot)?.clear()?;
+        let FlowCache { pieces, paths, .. } = &mut *self;
+        let (entry, known) = Self::at(pieces, paths, slot)?;
+        let (seen, path) = (entry.take_seen(&known.path), entry.path());
+        *entry = Entry::EMPTY;
         self.paths.leave(path);
         self.free.push(slot);
         self.live -= 1;
         let mut hole = hash as usize & mask;
-        while self.word(hole).slot() != Some(slot) {
+        while self.word(hole).slot() != slot {
             hole = (hole + 1) & mask;
         }
         // What stands behind the hole and would no longer be found moves up (Knuth, 6.4, algorithm R).
@@ -316,9 +345,7 @@ impl<const W: usize> FlowCache<W> {
     }
 
     fn take_seen_at(&mut self, slot: Slot) -> Option<Seen> {
-        let FlowCache { pieces, paths, .. } = self;
-        let entry = pieces.get_mut(slot.0 as usize / PIECE)?.get_mut(slot.0 as usize % PIECE)?;
-        let known = paths.get(entry.path()?)?;
+        let (entry, known) = Self::at(&mut self.pieces, &self.paths, slot)?;
         Some(entry.take_seen(&known.path))
     }
 
@@ -333,8 +360,7 @@ impl<const W: usize> FlowCache<W> {
     pub fn take_observations(&mut self) -> Vec<Seen> {
         let mut touched = std::mem::take(&mut self.touched);
         let seen = if std::mem::take(&mut self.touched_more) {
-            let slots = self.pieces.iter().map(Vec::len).sum::<usize>() as u32;
-            (0..slots).filter_map(|slot| self.take_something_at(Slot(slot))).collect()
+            (0..self.slots).filter_map(|slot| self.take_something_at(Slot(slot))).collect()
         } else {
             touched.sort_unstable();
             touched.iter().filter_map(|slot| self.take_something_at(*slot)).collect()
@@ -359,7 +385,7 @@ impl<const W: usize> FlowCache<W> {
         self.free.clear();
         self.touched.clear();
         self.touched_more = false;
-        (self.live, self.hand) = (0, 0);
+        (self.slots, self.live, self.hand) = (0, 0, 0);
     }
 
     /// Number of entries.
@@ -389,7 +415,7 @@ mod tests {
     }
 
     fn plain(port: u16) -> Plain<1> {
-        plain4(1, &frame(port).bytes).unwrap()
+        plain4(1, &frame(port).bytes)
     }
 
     fn key(port: u16) -> Flow<1> {
@@ -423,9 +449,9 @@ mod tests {
     }
 
     fn repeat(cache: &mut FlowCache<1>, port: u16, stamp: u64) -> Repeat {
-        let mut looked = cache.begin(plain(port));
+        let mut looked = cache.begin(&key(port));
         cache.look(&mut looked);
-        cache.repeat(&looked, stamp, &mut frame(port), Time::ZERO)
+        cache.repeat(looked, &plain(port), stamp, &mut frame(port), Time::ZERO)
     }
 
     #[test]

@@ -11,16 +11,17 @@ use crate::network::PortId;
 use crate::plan::Outcome;
 use crate::session::{Caching, Observation, Segment, Session, SessionId, Traffic};
 use packet::{
-    Frame, Headers, LinkRewrite, Plain, PlainRewrite, Rewrite, Time, plain4, plain6, tcp_flags,
+    Frame, Headers, LinkRewrite, Plain, PlainRewrite, Rewrite, Time, flow4, flow6, plain4, plain6,
+    tcp_flags,
 };
 
 /// A packet of a batch, looked up before the batch is worked on.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Ahead {
     /// A plain IPv4 packet.
-    V4(Looked<1>),
+    V4(Looked),
     /// A plain IPv6 packet.
-    V6(Looked<4>),
+    V6(Looked),
     /// One that is never cached.
     Other,
 }
@@ -28,6 +29,7 @@ pub(super) enum Ahead {
 impl Worker {
     /// Looks up a batch. Each step touches memory that the steps of other packets do not wait for: what takes
     /// long, takes long for all of them at once.
+    #[inline]
     pub(super) fn look_ahead(&self, batch: &[Received], ahead: &mut Vec<Ahead>) {
         ahead.clear();
         ahead.extend(batch.iter().map(|Received { port, frame }| self.begin_look(*port, frame)));
@@ -39,8 +41,8 @@ impl Worker {
             }
         }
         let touched = ahead.iter().fold(0, |touched, one| match one {
-            Ahead::V4(looked) => touched ^ self.cache4.touch(looked),
-            Ahead::V6(looked) => touched ^ self.cache6.touch(looked),
+            Ahead::V4(looked) => touched ^ self.cache4.touch(*looked),
+            Ahead::V6(looked) => touched ^ self.cache6.touch(*looked),
             Ahead::Other => touched,
         });
         // What is loaded for nobody is not loaded.
@@ -49,10 +51,10 @@ impl Worker {
 
     #[inline]
     fn begin_look(&self, port: PortId, frame: &Frame) -> Ahead {
-        if let Some(plain) = plain4(port.0, &frame.bytes) {
-            Ahead::V4(self.cache4.begin(plain))
-        } else if let Some(plain) = plain6(port.0, &frame.bytes) {
-            Ahead::V6(self.cache6.begin(plain))
+        if let Some(flow) = flow4(port.0, &frame.bytes) {
+            Ahead::V4(self.cache4.begin(&flow))
+        } else if let Some(flow) = flow6(port.0, &frame.bytes) {
+            Ahead::V6(self.cache6.begin(&flow))
         } else {
             Ahead::Other
         }
@@ -70,32 +72,50 @@ impl Worker {
     }
 
     /// Repeats a cached action, if there is one that holds.
-    #[inline]
-    pub(super) fn hit(&mut self, ahead: &Ahead, frame: &mut Frame, now: Time) -> Option<PortId> {
-        match self.repeat(ahead, frame, now) {
+    #[inline(always)]
+    pub(super) fn hit(
+        &mut self,
+        ahead: Ahead,
+        port: PortId,
+        frame: &mut Frame,
+        now: Time,
+    ) -> Option<PortId> {
+        match self.repeat(ahead, port, frame, now) {
             Repeat::Sent(out) => Some(out),
             Repeat::Refused => None,
-            Repeat::Full => self.report_and_repeat(ahead, frame, now),
+            Repeat::Full => self.report_and_repeat(ahead, port, frame, now),
         }
     }
 
-    #[inline]
-    fn repeat(&mut self, ahead: &Ahead, frame: &mut Frame, now: Time) -> Repeat {
+    #[inline(always)]
+    fn repeat(&mut self, ahead: Ahead, port: PortId, frame: &mut Frame, now: Time) -> Repeat {
         match ahead {
-            Ahead::V4(looked) => self.cache4.repeat(looked, self.stamp, frame, now),
-            Ahead::V6(looked) => self.cache6.repeat(looked, self.stamp, frame, now),
+            Ahead::V4(looked) => {
+                let plain = plain4(port.0, &frame.bytes);
+                self.cache4.repeat(looked, &plain, self.stamp, frame, now)
+            }
+            Ahead::V6(looked) => {
+                let plain = plain6(port.0, &frame.bytes);
+                self.cache6.repeat(looked, &plain, self.stamp, frame, now)
+            }
             Ahead::Other => Repeat::Refused,
         }
     }
 
     #[cold]
-    fn report_and_repeat(&mut self, ahead: &Ahead, frame: &mut Frame, now: Time) -> Option<PortId> {
-        match ahead {
-            Ahead::V4(looked) => self.report_in_place(FlowKey::V4(looked.plain.flow)),
-            Ahead::V6(looked) => self.report_in_place(FlowKey::V6(looked.plain.flow)),
-            Ahead::Other => {}
+    fn report_and_repeat(
+        &mut self,
+        ahead: Ahead,
+        port: PortId,
+        frame: &mut Frame,
+        now: Time,
+    ) -> Option<PortId> {
+        if let Some(flow) = flow4(port.0, &frame.bytes) {
+            self.report_in_place(FlowKey::V4(flow));
+        } else if let Some(flow) = flow6(port.0, &frame.bytes) {
+            self.report_in_place(FlowKey::V6(flow));
         }
-        match self.repeat(ahead, frame, now) {
+        match self.repeat(ahead, port, frame, now) {
             Repeat::Sent(out) => Some(out),
             Repeat::Refused | Repeat::Full => None,
         }
@@ -115,16 +135,17 @@ impl Worker {
         if session.is_some_and(|s| !s.steady) || outcome.generation != self.generation {
             return;
         }
-        if let Some(plain) = plain4(port.0, &frame.bytes) {
-            let key = plain.flow;
+        let bytes = &frame.bytes;
+        if let Some(key) = flow4(port.0, bytes) {
+            let plain = plain4(port.0, bytes);
             if let Some(new) = self.action(&plain, outcome, rewrite, session, out)
                 && self.claim(session, FlowKey::V4(key))
             {
                 let displaced = self.cache4.insert(&key, new);
                 self.report(displaced);
             }
-        } else if let Some(plain) = plain6(port.0, &frame.bytes) {
-            let key = plain.flow;
+        } else if let Some(key) = flow6(port.0, bytes) {
+            let plain = plain6(port.0, bytes);
             if let Some(new) = self.action(&plain, outcome, rewrite, session, out)
                 && self.claim(session, FlowKey::V6(key))
             {
@@ -157,7 +178,7 @@ impl Worker {
         out: PortId,
     ) -> Option<NewEntry<W>> {
         let tcp = plain.flow.is_tcp() && session.is_some();
-        let segment = Segment { flags: plain.flags, ..Segment::default() };
+        let segment = Segment { flags: plain.upper.flags, ..Segment::default() };
         if tcp && !segment.is_plain() {
             return None;
         }
@@ -173,7 +194,7 @@ impl Worker {
                 ethernet: outcome.plan.ethernet.clone(),
             },
             stamp: self.stamp,
-            tcp: tcp.then_some((plain.end, plain.ack)),
+            tcp: tcp.then_some((plain.upper.end, plain.upper.ack)),
             rewrite: PlainRewrite::new(rewrite),
             session: session.map(|s| (s.id, s.direction)),
         })

@@ -193,7 +193,7 @@ impl Worker {
                 ahead.resize(next.len(), Ahead::Other);
             }
             for (ahead, Received { port, mut frame }) in ahead.iter().zip(&mut frames) {
-                if let Some(out) = self.hit(ahead, &mut frame, now) {
+                if let Some(out) = self.hit(*ahead, port, &mut frame, now) {
                     tx.push((out, frame));
                     continue;
                 }

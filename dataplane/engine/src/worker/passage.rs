@@ -54,7 +54,7 @@ impl Worker {
         let mut frame = frame;
         if self.config.cache {
             let ahead = self.look_up(port, &frame);
-            if let Some(out) = self.hit(&ahead, &mut frame, now) {
+            if let Some(out) = self.hit(ahead, port, &mut frame, now) {
                 tx.push((out, frame));
                 return None;
             }
