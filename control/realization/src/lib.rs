@@ -183,6 +183,7 @@ fn network(
         },
         distributed_balancer: distributed.clone(),
         timers: spec.map(security::timers).unwrap_or_default(),
+        changes: None,
     }
 }
 

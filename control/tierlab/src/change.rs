@@ -4,7 +4,7 @@
 //! changed. What lives on keeps what it was given (addresses, indices, numbers), so that [`publish`]ing the result
 //! to the same engine leaves its sessions alone.
 
-use crate::open::{Opened, network};
+use crate::open::{Opened, network_after};
 use definitions::{Change, Diagnostic, Effect, ObjectRef};
 use hosts::Lab;
 use realization::Realized;
@@ -39,8 +39,9 @@ pub fn change(current: &Opened, change: &Change) -> Result<Changed, Vec<Diagnost
 /// Publishes what a change gave to the lab that it was made to. When this returns, nothing passes any more that
 /// is no longer allowed; what still is has lost nothing.
 pub fn publish(lab: &mut Lab, realized: &Realized) {
-    let epoch = lab.network().epoch + 1;
-    lab.publish(network(realized, epoch), realized.hosts.clone());
+    let before = lab.network();
+    let network = network_after(realized, before);
+    lab.publish(network, realized.hosts.clone());
 }
 
 #[cfg(test)]

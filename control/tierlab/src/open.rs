@@ -101,6 +101,15 @@ pub fn network(realized: &Realized, epoch: u64) -> Arc<Network> {
     Arc::new(network)
 }
 
+/// The snapshot that follows `before`, and what it changes of it.
+pub fn network_after(realized: &Realized, before: &Network) -> Arc<Network> {
+    let mut network = realized.network.clone();
+    network.seed = SEED;
+    network.epoch = before.epoch + 1;
+    network.follow(before);
+    Arc::new(network)
+}
+
 /// An endpoint that a command starts from.
 #[derive(Clone, Debug)]
 pub struct Origin {

@@ -1,7 +1,7 @@
 //! What a walk found: a verdict, and a plan of the state that committing it creates.
 
 use crate::drops::{Drop, DropReason, Stage};
-use crate::network::{GroupTraffic, PortId, SegmentId};
+use crate::network::{GroupTraffic, PortId, Reads, SegmentId};
 use crate::session::{Direction, Records, SessionId};
 use crate::tables::{NeighborKey, ServerKey};
 use crate::tuple::{Node, Tuple};
@@ -97,6 +97,8 @@ pub struct Plan {
     pub ethernet: SmallVec<[u32; 2]>,
     /// Group-addressed frames that rate limits count.
     pub metered: SmallVec<[(PortId, GroupTraffic); 1]>,
+    /// What of the snapshot it was made by.
+    pub reads: Reads,
     /// A station learned.
     pub learned: Option<Learned>,
     /// A neighbour resolved.

@@ -231,7 +231,9 @@ impl Rig {
                 eprintln!("{:?} configuration {configuration}", self.now);
             }
             self.configuration = configuration;
-            self.net = Network { epoch: self.net.epoch + 1, ..net.clone() };
+            let mut after = Network { epoch: self.net.epoch + 1, ..net.clone() };
+            after.follow(&self.net);
+            self.net = after;
         }
     }
 

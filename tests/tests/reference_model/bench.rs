@@ -309,6 +309,7 @@ impl Bench {
         self.lab = changed;
         self.numbers.learn(&network);
         (network.epoch, network.seed) = (self.network.epoch + 1, self.network.seed);
+        network.follow(&self.network);
         (self.network, self.allocations) = (network, allocations);
         self.atlas = Atlas {
             gateway_mac: self.atlas.gateway_mac,

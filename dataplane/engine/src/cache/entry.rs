@@ -1,6 +1,6 @@
 //! A cached action: key, what to do, and what has been seen since it was last asked.
 
-use super::path::{Path, PathId};
+use super::path::{Known, Path, PathId, Terms};
 use crate::network::{PortId, SegmentId};
 use crate::session::{Direction, Segment, SessionId};
 use packet::{Flow, Frame, Mac, Plain, PlainRewrite, Segmentation, Time, tcp_flags};
@@ -19,12 +19,12 @@ const REPLY: u32 = 1 << 31;
 const NO_SESSION: u32 = REPLY - 1;
 
 /// What an action is made of.
-#[derive(Clone, Debug)]
-pub struct NewEntry<const W: usize> {
+#[derive(Clone, Copy, Debug)]
+pub struct NewEntry<'a, const W: usize> {
     /// What it has in common with other flows.
     pub path: Path,
-    /// State of network and learned tables that the action was made under.
-    pub stamp: u64,
+    /// What else.
+    pub terms: Terms<'a>,
     /// How far the sender of a TCP connection is: the next sequence number, and the last acknowledgment.
     pub tcp: Option<(u32, u32)>,
     /// Header changes.
@@ -106,7 +106,7 @@ pub(super) struct Entry<const W: usize> {
 const NO_PATH: PathId = PathId(u32::MAX);
 
 impl<const W: usize> Entry<W> {
-    pub(super) fn new(key: &Flow<W>, path: PathId, new: &NewEntry<W>) -> Entry<W> {
+    pub(super) fn new(key: &Flow<W>, path: PathId, new: &NewEntry<'_, W>) -> Entry<W> {
         let (end, ack) = new.tcp.unwrap_or_default();
         let (session, serial) = match new.session {
             None => (NO_SESSION, 0),
@@ -217,7 +217,8 @@ impl<const W: usize> Entry<W> {
     }
 
     /// What has been seen since the last call.
-    pub(super) fn take_seen(&mut self, path: &Path) -> Seen {
+    pub(super) fn take_seen(&mut self, known: &Known) -> Seen {
+        let path = &known.path;
         let direction =
             if self.session & REPLY != 0 { Direction::Reply } else { Direction::Forward };
         let index = self.session & !REPLY;
@@ -229,7 +230,7 @@ impl<const W: usize> Entry<W> {
             src_mac: Mac::from_u64(path.src_mac),
             session: owned.then_some((Owner { index, serial: self.serial }, direction)),
             learned: path.learned,
-            ethernet: path.ethernet.clone(),
+            ethernet: SmallVec::from_slice(&known.ethernet),
             tcp: tcp.then_some(Segment {
                 flags: tcp_flags::ACK,
                 seq: self.end,

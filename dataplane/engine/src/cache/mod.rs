@@ -7,11 +7,13 @@
 mod entry;
 mod key;
 mod path;
+mod state;
 mod table;
 
 pub use entry::{NewEntry, Owner, Repeat, Seen};
 pub use key::FlowKey;
-pub use path::Path;
+pub use path::{Path, Terms};
+pub use state::State;
 pub use table::{FlowCache, Looked};
 
 use packet::{Frame, Headers, Ip, Transport};

@@ -5,17 +5,17 @@
 //! an entry of the flow cache has room in one cache line, and so that a change of the network is
 //! checked once a path and not once a flow.
 
+use super::state::State;
 use crate::hash::{SeededState, seeded};
-use crate::network::{PortId, SegmentId};
-use hashbrown::HashMap;
-use packet::LinkRewrite;
-use smallvec::SmallVec;
+use crate::network::{Object, PortId, SegmentId};
+use hashbrown::HashTable;
+use packet::{Addr, LinkRewrite};
 
 /// What the table of paths is hashed for; see [`seeded`].
 const PURPOSE: u64 = 9;
 
-/// What the flows of a path have in common.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+/// What the flows of a path have in common and a hit needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Path {
     /// Destination station and protocol, as [`packet::Flow::link`]; part of their key.
     pub link: u64,
@@ -31,8 +31,17 @@ pub struct Path {
     pub rewrite: LinkRewrite,
     /// The segment whose learned station the sender is.
     pub learned: Option<SegmentId>,
+}
+
+/// What else the flows of a path have in common.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms<'a> {
     /// Ethernet rules that count these packets.
-    pub ethernet: SmallVec<[u32; 2]>,
+    pub ethernet: &'a [u32],
+    /// What of the network the path depends on.
+    pub objects: &'a [Object],
+    /// Addresses that the flow's walk asked about. Flows of a path have as many of them, but others.
+    pub asked: &'a [Addr],
 }
 
 /// Number of a path.
@@ -44,9 +53,36 @@ pub(super) struct PathId(pub(super) u32);
 pub(super) struct Known {
     pub(super) path: Path,
     /// State of network and learned tables that the path was last known to hold in.
-    pub(super) stamp: u64,
+    stamp: u64,
     /// Entries that go by it.
     users: u32,
+    pub(super) ethernet: Box<[u32]>,
+    objects: Box<[Object]>,
+    /// The lowest and the highest of what its flows have asked about, by the place in the walk.
+    asked: Box<[(Addr, Addr)]>,
+}
+
+impl Known {
+    /// Whether it holds in the state of now, as far as is known.
+    #[inline]
+    pub(super) fn holds(&self, state: &State) -> bool {
+        self.stamp == state.stamp()
+    }
+
+    fn is(&self, path: &Path, terms: &Terms<'_>) -> bool {
+        self.path == *path
+            && *self.ethernet == *terms.ethernet
+            && *self.objects == *terms.objects
+            && self.asked.len() == terms.asked.len()
+    }
+
+    /// Finds out whether it holds although the state has changed.
+    fn check(&mut self, state: &State) -> bool {
+        if !self.holds(state) && state.keeps(self.stamp, &self.objects, &self.asked) {
+            self.stamp = state.stamp();
+        }
+        self.holds(state)
+    }
 }
 
 /// All paths of a cache, each as long as an entry goes by it.
@@ -55,13 +91,18 @@ pub(super) struct Paths {
     known: Vec<Known>,
     free: Vec<PathId>,
     /// Paths that new entries may join.
-    open: HashMap<Path, PathId, SeededState>,
+    open: HashTable<PathId>,
+    hasher: SeededState,
 }
 
 impl Paths {
     pub(super) fn new(seed: u64) -> Paths {
-        let open = HashMap::with_hasher(seeded(seed, PURPOSE));
-        Paths { known: Vec::new(), free: Vec::new(), open }
+        Paths {
+            known: Vec::new(),
+            free: Vec::new(),
+            open: HashTable::new(),
+            hasher: seeded(seed, PURPOSE),
+        }
     }
 
     #[inline]
@@ -69,16 +110,38 @@ impl Paths {
         self.known.get(id.0 as usize)
     }
 
-    /// The number of a path that holds in state `stamp`, for one more entry.
-    pub(super) fn join(&mut self, path: Path, stamp: u64) -> PathId {
-        if let Some(id) = self.open.get(&path).copied()
-            && let Some(known) = self.known.get_mut(id.0 as usize)
-            && known.stamp == stamp
-        {
-            known.users += 1;
-            return id;
+    /// Whether a path holds in the state of now.
+    #[cold]
+    pub(super) fn check(&mut self, id: PathId, state: &State) -> bool {
+        self.known.get_mut(id.0 as usize).is_some_and(|known| known.check(state))
+    }
+
+    /// The number of a path that holds in the state of now, for one more entry.
+    pub(super) fn join(&mut self, path: &Path, terms: &Terms<'_>, state: &State) -> PathId {
+        let hash = self.hash(path, terms.objects);
+        let Paths { known, open, .. } = self;
+        let is = |id: &PathId| known.get(id.0 as usize).is_some_and(|k| k.is(path, terms));
+        if let Ok(found) = open.find_entry(hash, is) {
+            let id = *found.get();
+            if let Some(known) = known.get_mut(id.0 as usize)
+                && known.check(state)
+            {
+                known.users += 1;
+                for ((low, high), address) in known.asked.iter_mut().zip(terms.asked) {
+                    (*low, *high) = ((*low).min(*address), (*high).max(*address));
+                }
+                return id;
+            }
+            found.remove();
         }
-        let known = Known { path: path.clone(), stamp, users: 1 };
+        let known = Known {
+            path: *path,
+            stamp: state.stamp(),
+            users: 1,
+            ethernet: terms.ethernet.into(),
+            objects: terms.objects.into(),
+            asked: terms.asked.iter().map(|address| (*address, *address)).collect(),
+        };
         let id = match self.free.pop() {
             Some(id) => {
                 if let Some(place) = self.known.get_mut(id.0 as usize) {
@@ -92,8 +155,15 @@ impl Paths {
                 PathId((self.known.len() - 1) as u32)
             }
         };
-        self.open.insert(path, id);
+        let Paths { known, open, hasher, .. } = self;
+        open.insert_unique(hash, id, |id| {
+            known.get(id.0 as usize).map_or(0, |k| hasher.hash_one((&k.path, &*k.objects)))
+        });
         id
+    }
+
+    fn hash(&self, path: &Path, objects: &[Object]) -> u64 {
+        self.hasher.hash_one((path, objects))
     }
 
     /// An entry goes by the path no longer.
@@ -103,8 +173,9 @@ impl Paths {
         if known.users > 0 {
             return;
         }
-        if self.open.get(&known.path) == Some(&id) {
-            self.open.remove(&known.path);
+        let hash = self.hasher.hash_one((&known.path, &*known.objects));
+        if let Ok(found) = self.open.find_entry(hash, |open| *open == id) {
+            found.remove();
         }
         self.free.push(id);
     }

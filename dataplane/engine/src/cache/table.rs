@@ -7,6 +7,7 @@
 
 use super::entry::{Entry, NewEntry, Repeat, Seen};
 use super::path::{Known, Paths};
+use super::state::State;
 use crate::hash::{SeededState, seeded};
 use packet::{Flow, Frame, Plain, Time};
 
@@ -177,23 +178,21 @@ impl<const W: usize> FlowCache<W> {
         self.entry(looked.slot).map_or(0, |entry| entry.path().0)
     }
 
-    /// Repeats the action for a packet, if there is one that holds in state `stamp`.
+    /// Repeats the action for a packet, if there is one that holds in the state of now.
     #[inline(always)]
     pub fn repeat(
         &mut self,
         looked: Looked,
         plain: &Plain<W>,
-        stamp: u64,
+        state: &State,
         frame: &mut Frame,
         now: Time,
     ) -> Repeat {
         let FlowCache { pieces, paths, .. } = &mut *self;
         if let Some((entry, known)) = Self::at(pieces, paths, looked.slot)
+            && known.holds(state)
             && entry.is_for(&plain.flow, &known.path)
         {
-            if known.stamp != stamp {
-                return Repeat::Refused;
-            }
             let is_first = !entry.has_seen();
             let repeat = entry.repeat(&known.path, plain, frame, now);
             if is_first {
@@ -201,27 +200,29 @@ impl<const W: usize> FlowCache<W> {
             }
             return repeat;
         }
-        self.repeat_elsewhere(looked, plain, stamp, frame, now)
+        self.repeat_elsewhere(looked, plain, state, frame, now)
     }
 
-    /// As [`FlowCache::repeat`], where another key has the same hash, or the entry has come or moved since.
+    /// As [`FlowCache::repeat`], where another key has the same hash, the entry has come or moved since, or the
+    /// state has changed.
     #[cold]
     #[inline(never)]
     fn repeat_elsewhere(
         &mut self,
         looked: Looked,
         plain: &Plain<W>,
-        stamp: u64,
+        state: &State,
         frame: &mut Frame,
         now: Time,
     ) -> Repeat {
         let Some(slot) = self.find(&plain.flow, looked.hash) else { return Repeat::Refused };
+        let path = self.entry(slot).map(Entry::path);
+        if !path.is_some_and(|path| self.paths.check(path, state)) {
+            return Repeat::Refused;
+        }
         let Some((entry, known)) = Self::at(&mut self.pieces, &self.paths, slot) else {
             return Repeat::Refused;
         };
-        if known.stamp != stamp {
-            return Repeat::Refused;
-        }
         let repeat = entry.repeat(&known.path, plain, frame, now);
         self.note(slot);
         repeat
@@ -238,7 +239,7 @@ impl<const W: usize> FlowCache<W> {
     }
 
     /// Stores an action under `key`. What it displaced has unreported observations.
-    pub fn insert(&mut self, key: &Flow<W>, new: NewEntry<W>) -> Option<Seen> {
+    pub fn insert(&mut self, key: &Flow<W>, new: &NewEntry<'_, W>, state: &State) -> Option<Seen> {
         let mut displaced = self.remove(key);
         if displaced.is_none() && self.live >= self.limit {
             displaced = self.give_up_one();
@@ -247,8 +248,8 @@ impl<const W: usize> FlowCache<W> {
             self.grow();
         }
         let hash = self.hash(key);
-        let path = self.paths.join(new.path.clone(), new.stamp);
-        let slot = self.place(Entry::new(key, path, &new));
+        let path = self.paths.join(&new.path, &new.terms, state);
+        let slot = self.place(Entry::new(key, path, new));
         self.enter(Word::new(hash, slot));
         self.live += 1;
         displaced
@@ -313,7 +314,7 @@ impl<const W: usize> FlowCache<W> {
         let slot = self.find(key, hash)?;
         let FlowCache { pieces, paths, .. } = &mut *self;
         let (entry, known) = Self::at(pieces, paths, slot)?;
-        let (seen, path) = (entry.take_seen(&known.path), entry.path());
+        let (seen, path) = (entry.take_seen(known), entry.path());
         *entry = Entry::EMPTY;
         self.paths.leave(path);
         self.free.push(slot);
@@ -346,7 +347,7 @@ impl<const W: usize> FlowCache<W> {
 
     fn take_seen_at(&mut self, slot: Slot) -> Option<Seen> {
         let (entry, known) = Self::at(&mut self.pieces, &self.paths, slot)?;
-        Some(entry.take_seen(&known.path))
+        Some(entry.take_seen(known))
     }
 
     /// What the action under `key` has seen since it was last asked.
@@ -399,11 +400,12 @@ impl<const W: usize> FlowCache<W> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
-    use crate::cache::Path;
+    use crate::cache::{Path, Terms};
     use crate::network::PortId;
     use packet::{FrameBuilder, Headers, LinkRewrite, PlainRewrite, Rewrite, parse, plain4};
     use proptest::prelude::*;
     use std::collections::BTreeMap;
+    use std::sync::Arc;
 
     fn frame(port: u16) -> Frame {
         let frame = FrameBuilder::new("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
@@ -423,7 +425,7 @@ mod tests {
     }
 
     /// Some paths are shared.
-    fn action(out: u32) -> NewEntry<1> {
+    fn action(out: u32) -> NewEntry<'static, 1> {
         let (headers, plain) = (headers(), plain(1));
         let rewrite = Rewrite::between(&headers, &headers);
         NewEntry {
@@ -435,33 +437,36 @@ mod tests {
                 mtu: 1500,
                 rewrite: LinkRewrite::new(&rewrite),
                 learned: None,
-                ethernet: [].into_iter().collect(),
             },
-            stamp: 1,
+            terms: Terms { ethernet: &[], objects: &[], asked: &[] },
             tcp: None,
             rewrite: PlainRewrite::new(&rewrite),
             session: None,
         }
     }
 
+    fn insert(cache: &mut FlowCache<1>, port: u16, out: u32) -> Option<Seen> {
+        cache.insert(&key(port), &action(out), &State::default())
+    }
+
     fn out(cache: &mut FlowCache<1>, port: u16) -> Option<PortId> {
         cache.take_seen(&key(port)).map(|seen| seen.out)
     }
 
-    fn repeat(cache: &mut FlowCache<1>, port: u16, stamp: u64) -> Repeat {
+    fn repeat(cache: &mut FlowCache<1>, port: u16, state: &State) -> Repeat {
         let mut looked = cache.begin(&key(port));
         cache.look(&mut looked);
-        cache.repeat(looked, &plain(port), stamp, &mut frame(port), Time::ZERO)
+        cache.repeat(looked, &plain(port), state, &mut frame(port), Time::ZERO)
     }
 
     #[test]
     fn a_full_cache_gives_up_the_oldest() {
         let mut cache = FlowCache::new(1, 3);
         for port in 1..=3 {
-            assert_eq!(cache.insert(&key(port), action(u32::from(port))), None);
+            assert_eq!(insert(&mut cache, port, u32::from(port)), None);
         }
         for port in 4..=9u16 {
-            let gone = cache.insert(&key(port), action(u32::from(port))).unwrap();
+            let gone = insert(&mut cache, port, u32::from(port)).unwrap();
             assert_eq!(gone.out, PortId(u32::from(port) - 3));
             assert_eq!(cache.len(), 3);
         }
@@ -472,33 +477,37 @@ mod tests {
     #[test]
     fn an_entry_holds_in_its_state_only() {
         let mut cache = FlowCache::new(1, 3);
-        cache.insert(&key(1), action(9));
-        assert_eq!(repeat(&mut cache, 1, 1), Repeat::Sent(PortId(9)));
-        assert_eq!(repeat(&mut cache, 1, 2), Repeat::Refused);
-        assert_eq!(repeat(&mut cache, 2, 1), Repeat::Refused);
+        insert(&mut cache, 1, 9);
+        let mut state = State::default();
+        assert_eq!(repeat(&mut cache, 1, &state), Repeat::Sent(PortId(9)));
+        assert_eq!(repeat(&mut cache, 2, &state), Repeat::Refused);
+        state.change_partly(Arc::default());
+        assert_eq!(repeat(&mut cache, 1, &state), Repeat::Sent(PortId(9)));
+        state.change();
+        assert_eq!(repeat(&mut cache, 1, &state), Repeat::Refused);
     }
 
     #[test]
     fn an_entry_that_can_count_no_more_says_so() {
         let mut cache = FlowCache::new(1, 3);
-        cache.insert(&key(1), action(9));
+        insert(&mut cache, 1, 9);
         for _ in 0..u16::MAX {
-            assert_eq!(repeat(&mut cache, 1, 1), Repeat::Sent(PortId(9)));
+            assert_eq!(repeat(&mut cache, 1, &State::default()), Repeat::Sent(PortId(9)));
         }
-        assert_eq!(repeat(&mut cache, 1, 1), Repeat::Full);
+        assert_eq!(repeat(&mut cache, 1, &State::default()), Repeat::Full);
         assert_eq!(cache.take_seen(&key(1)).map(|s| s.frames), Some(u64::from(u16::MAX)));
-        assert_eq!(repeat(&mut cache, 1, 1), Repeat::Sent(PortId(9)));
+        assert_eq!(repeat(&mut cache, 1, &State::default()), Repeat::Sent(PortId(9)));
     }
 
     #[test]
     fn what_was_touched_is_reported_once() {
         let mut cache = FlowCache::new(1, 3);
         for port in 1..=3 {
-            cache.insert(&key(port), action(u32::from(port)));
+            insert(&mut cache, port, u32::from(port));
         }
-        repeat(&mut cache, 3, 1);
-        repeat(&mut cache, 1, 1);
-        repeat(&mut cache, 1, 1);
+        repeat(&mut cache, 3, &State::default());
+        repeat(&mut cache, 1, &State::default());
+        repeat(&mut cache, 1, &State::default());
         let seen: Vec<_> = cache.take_observations().iter().map(|s| (s.out.0, s.frames)).collect();
         assert_eq!(seen, [(1, 2), (3, 1)]);
         assert_eq!(cache.take_observations(), []);
@@ -510,10 +519,10 @@ mod tests {
         fn like_a_map(steps in prop::collection::vec((any::<bool>(), 0..900u16), 0..3000)) {
             let mut cache = FlowCache::new(7, 1 << 20);
             let mut map = BTreeMap::new();
-            for (i, (insert, port)) in (0u32..).zip(steps) {
+            for (i, (store, port)) in (0u32..).zip(steps) {
                 let out = i / 3;
-                if insert {
-                    let old = cache.insert(&key(port), action(out)).map(|s| s.out.0);
+                if store {
+                    let old = insert(&mut cache, port, out).map(|s| s.out.0);
                     prop_assert_eq!(old, map.insert(port, out));
                 } else {
                     prop_assert_eq!(cache.remove(&key(port)).map(|s| s.out.0), map.remove(&port));

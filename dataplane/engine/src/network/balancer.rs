@@ -66,7 +66,7 @@ pub struct VirtualServer {
 }
 
 /// The virtual servers of one load balancer.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VirtualServers {
     servers: Vec<VirtualServer>,
     index: BTreeMap<(Addr, u8, u16), usize>,

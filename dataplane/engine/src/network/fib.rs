@@ -173,6 +173,17 @@ pub struct Fib {
     lengths: Vec<(u8, HashMap<u128, Route, SeededState>)>,
 }
 
+impl PartialEq for Fib {
+    fn eq(&self, other: &Fib) -> bool {
+        self.lengths.len() == other.lengths.len()
+            && self.lengths.iter().zip(&other.lengths).all(|((a, of_a), (b, of_b))| {
+                a == b
+                    && of_a.len() == of_b.len()
+                    && of_a.iter().all(|(key, route)| of_b.get(key) == Some(route))
+            })
+    }
+}
+
 impl Fib {
     /// Makes the table from all candidate routes: for each prefix the lowest distance wins; equal
     /// ones merge their next hops, up to `max_paths` in sorted order.

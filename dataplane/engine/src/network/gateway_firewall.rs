@@ -90,7 +90,7 @@ impl GatewayRule {
 }
 
 /// The firewall of one gateway.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GatewayFirewall {
     enabled: bool,
     rules: Vec<GatewayRule>,

@@ -5,6 +5,7 @@
 //! that sessions, which name nodes by index, stay valid over a change.
 
 mod balancer;
+mod changes;
 mod ethernet;
 mod fib;
 mod firewall;
@@ -13,6 +14,7 @@ mod nat;
 mod security;
 
 pub use balancer::{Member, NoMembers, PoolSnat, VirtualServer, VirtualServers};
+pub use changes::{Changes, Object, Reads};
 pub use ethernet::{EthernetAction, EthernetRule, MacSet};
 pub use fib::{Fib, NextHop, Prefix, Route, RouteSource, RouteTarget};
 pub use firewall::{
@@ -63,6 +65,9 @@ pub struct Network {
     pub distributed_balancer: VirtualServers,
     /// Session timers and table limits.
     pub timers: TimerSettings,
+    /// The epoch of another snapshot, and what differs from it. Without, every cached action is made
+    /// again.
+    pub changes: Option<(u64, Arc<Changes>)>,
 }
 
 /// A place where frames enter and leave: the vNIC of a pod or VM, or a host on an external network.
@@ -105,7 +110,7 @@ pub struct Vnic {
 }
 
 /// A layer-2 domain.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Segment {
     /// Name, unique.
     pub name: String,
@@ -202,7 +207,7 @@ pub enum Side {
 }
 
 /// A router interface.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
     /// Name, unique in the router.
     pub name: String,
@@ -268,6 +273,11 @@ impl Router {
 }
 
 impl Network {
+    /// Notes what is different from `before`, which the workers have.
+    pub fn follow(&mut self, before: &Network) {
+        self.changes = Some((before.epoch, Arc::new(Changes::between(before, self))));
+    }
+
     /// The port `id`.
     #[must_use]
     pub fn port(&self, id: PortId) -> Option<&Port> {

@@ -306,7 +306,7 @@ pub fn offset(address: Addr, from: Prefix, to: Prefix) -> Addr {
 }
 
 /// The NAT rules of a gateway in the order of evaluation.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NatTable {
     rules: Vec<NatRule>,
     /// Places of the rules that decide about sources.

@@ -40,6 +40,7 @@ impl<O: Observer> Walk<'_, O> {
         };
         let net = self.view.net;
         let servers = &net.distributed_balancer;
+        self.asks(tuple.dst);
         if !servers.owns(tuple.dst) {
             return self.keep_apart(id, port, tuple);
         }

@@ -27,7 +27,9 @@ pub(crate) use ethernet::check as check_ethernet;
 
 use crate::cache::wire_len;
 use crate::drops::{Drop, DropReason, Stage};
-use crate::network::{InterfaceId, Network, Port, PortId, Router, RouterId, SegmentId, Tier};
+use crate::network::{
+    InterfaceId, Network, Object, Port, PortId, Router, RouterId, SegmentId, Tier,
+};
 use crate::plan::{Outcome, Plan, Solicitation, Verdict};
 use crate::session::{
     Direction, Progress, RecordKind, RuleKey, Segment, Session, SessionId, Sessions, StageRecord,
@@ -171,6 +173,7 @@ impl<'a, O: Observer> Walk<'a, O> {
 
     fn go(&mut self) -> Stop<PortId> {
         let net = self.view.net;
+        self.reads(Object::Port(self.ingress));
         let Some(port) = net.port(self.ingress) else {
             return Err(self.drop(Stage::Port, DropReason::UnknownPort, "port", None));
         };
@@ -192,6 +195,16 @@ impl<'a, O: Observer> Walk<'a, O> {
         }
     }
 
+    /// Notes what the walk's result depends on.
+    fn reads(&mut self, object: Object) {
+        self.plan.reads.objects.push(object);
+    }
+
+    /// Notes that the result depends on what an address means to routers or balancers.
+    fn asks(&mut self, address: Addr) {
+        self.plan.reads.addresses.push(address);
+    }
+
     fn enter_port(&mut self, port: &Port) -> Stop<()> {
         if self.headers.src_mac.is_group() || self.headers.src_mac == packet::Mac::ZERO {
             return Err(self.drop(Stage::Port, DropReason::BadSourceMac, &port.name, None));
@@ -204,6 +217,7 @@ impl<'a, O: Observer> Walk<'a, O> {
 
     fn leave_port(&mut self, out: PortId) -> Stop<()> {
         let net = self.view.net;
+        self.reads(Object::Port(out));
         let Some(port) = net.port(out) else {
             return Err(self.drop(Stage::Port, DropReason::UnknownPort, "port", None));
         };
@@ -424,6 +438,11 @@ impl<'a, O: Observer> Walk<'a, O> {
         }
         // Asked at every stage that remembers the session, whichever stage the balancer's is: a late
         // answer of a member that has left must not pass as a reply of something that is over.
+        for record in &session.records {
+            if let RecordKind::Balancer { server, .. } = record.kind {
+                self.asks(server);
+            }
+        }
         if session.records.iter().any(|r| self.has_moved(&session, r)) {
             self.plan.replaces.push(found.session);
             return Ok(None);

@@ -11,8 +11,8 @@ use crate::cache::wire_len;
 use crate::drops::{Drop, DropReason, Stage};
 use crate::hash::hash_of;
 use crate::network::{
-    Attachment, EcmpHash, Interface, InterfaceId, NextHop, Route, RouteTarget, Router, RouterId,
-    SegmentId, Side, Urpf,
+    Attachment, EcmpHash, Interface, InterfaceId, NextHop, Object, Route, RouteTarget, Router,
+    RouterId, SegmentId, Side, Urpf,
 };
 use crate::plan::{Solicitation, Verdict};
 use crate::session::{Direction, StageRecord};
@@ -27,6 +27,8 @@ use packet::{
 impl<O: Observer> Walk<'_, O> {
     pub(super) fn route(&mut self, id: RouterId, from: InterfaceId) -> Stop<Place> {
         let net = self.view.net;
+        self.reads(Object::Router(id));
+        self.reads(Object::Interface(id, from));
         let Some((router, entry)) = net.router(id).and_then(|r| r.interface(from).map(|i| (r, i)))
         else {
             return Err(self.drop(Stage::Segment, DropReason::NoRoute, "router", None));
@@ -52,11 +54,13 @@ impl<O: Observer> Walk<'_, O> {
             }
             self.cross(id, router, &way, true, None)?;
         }
+        self.asks(dst);
         if router.owns(dst) {
             return Err(self.local(router));
         }
         self.time_to_live(stage, router, entry)?;
         let hop = self.lookup(stage, router, entry)?;
+        self.reads(Object::Interface(id, hop.interface));
         let Some(exit) = router.interface(hop.interface) else {
             return Err(self.drop(stage, DropReason::NoRoute, &router.name, None));
         };
@@ -118,6 +122,9 @@ impl<O: Observer> Walk<'_, O> {
         let Some(src) = self.ip().map(|ip| ip.src) else {
             return Ok(());
         };
+        if entry.urpf != Urpf::None {
+            self.asks(src);
+        }
         let passes = match (entry.urpf, router.fib.lookup(src)) {
             (Urpf::None, _) => true,
             (Urpf::Loose, Some(Route { target: RouteTarget::NextHops(_), .. })) => true,

@@ -3,7 +3,7 @@
 use super::neighbor::gateways;
 use super::{Place, Stop, Walk};
 use crate::drops::{Drop, DropReason, Stage};
-use crate::network::{PortId, Segment, SegmentId};
+use crate::network::{Object, PortId, Segment, SegmentId};
 use crate::plan::{Learned, Verdict};
 use crate::trace::Observer;
 use packet::Payload;
@@ -12,9 +12,13 @@ impl<O: Observer> Walk<'_, O> {
     /// A frame that came in by a port.
     pub(super) fn enter_segment(&mut self, id: SegmentId) -> Stop<Place> {
         let net = self.view.net;
+        self.reads(Object::Segment(id));
         let Some(segment) = net.segment(id) else {
             return Err(self.drop(Stage::Segment, DropReason::UnknownPort, "segment", None));
         };
+        for (router, interface) in &segment.gateways {
+            self.reads(Object::Interface(*router, *interface));
+        }
         let own = self.headers.src_mac;
         if gateways(net, segment).any(|(_, _, _, interface)| interface.mac == own) {
             return Err(self.drop(Stage::Segment, DropReason::BadSourceMac, &segment.name, None));
@@ -46,6 +50,7 @@ impl<O: Observer> Walk<'_, O> {
 
     /// A packet that a router sent to a station.
     pub(super) fn reach_station(&mut self, id: SegmentId) -> Stop<Place> {
+        self.reads(Object::Segment(id));
         let Some(segment) = self.view.net.segment(id) else {
             return Err(self.drop(Stage::Segment, DropReason::UnknownPort, "segment", None));
         };

@@ -9,6 +9,7 @@ use crate::network::{Network, PortId};
 use crate::session::Session;
 use crate::workers::{Era, Request, Requests, lock};
 use packet::{Frame, Headers, Time, tcp_flags};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// Most packets of one worker that wait for others to tell; beyond, they are judged by what is known.
@@ -50,12 +51,17 @@ impl Worker {
             (self.parked, self.era) = (false, Era::default());
         }
         if self.epoch != Some(net.epoch) {
-            let shared = std::sync::Arc::clone(&self.shared);
+            let shared = Arc::clone(&self.shared);
             shared.publish_after(net, || self.collect());
             // Counted by the rules of before.
             self.hand_over();
+            match &net.changes {
+                Some((since, changes)) if self.epoch == Some(*since) => {
+                    self.state.change_partly(Arc::clone(changes));
+                }
+                _ => self.state.change(),
+            }
             self.epoch = Some(net.epoch);
-            self.stamp += 1;
         }
         let era = self.shared.workers.era();
         if era != self.era {
@@ -64,7 +70,7 @@ impl Worker {
         let generation = self.shared.generation.load(Ordering::Acquire);
         if generation != self.generation {
             self.generation = generation;
-            self.stamp += 1;
+            self.state.change();
         }
         !self.shared.is_past(net) && !self.shared.is_being_left()
     }

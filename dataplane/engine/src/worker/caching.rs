@@ -6,7 +6,7 @@
 
 use super::commit::Committed;
 use super::{Received, Worker};
-use crate::cache::{FlowKey, Looked, NewEntry, Path, Repeat, Seen};
+use crate::cache::{FlowKey, Looked, NewEntry, Path, Repeat, Seen, Terms};
 use crate::network::PortId;
 use crate::plan::Outcome;
 use crate::session::{Caching, Observation, Segment, Session, SessionId, Traffic};
@@ -92,11 +92,11 @@ impl Worker {
         match ahead {
             Ahead::V4(looked) => {
                 let plain = plain4(port.0, &frame.bytes);
-                self.cache4.repeat(looked, &plain, self.stamp, frame, now)
+                self.cache4.repeat(looked, &plain, &self.state, frame, now)
             }
             Ahead::V6(looked) => {
                 let plain = plain6(port.0, &frame.bytes);
-                self.cache6.repeat(looked, &plain, self.stamp, frame, now)
+                self.cache6.repeat(looked, &plain, &self.state, frame, now)
             }
             Ahead::Other => Repeat::Refused,
         }
@@ -138,18 +138,18 @@ impl Worker {
         let bytes = &frame.bytes;
         if let Some(key) = flow4(port.0, bytes) {
             let plain = plain4(port.0, bytes);
-            if let Some(new) = self.action(&plain, outcome, rewrite, session, out)
+            if let Some(new) = action(&plain, outcome, rewrite, session, out)
                 && self.claim(session, FlowKey::V4(key))
             {
-                let displaced = self.cache4.insert(&key, new);
+                let displaced = self.cache4.insert(&key, &new, &self.state);
                 self.report(displaced);
             }
         } else if let Some(key) = flow6(port.0, bytes) {
             let plain = plain6(port.0, bytes);
-            if let Some(new) = self.action(&plain, outcome, rewrite, session, out)
+            if let Some(new) = action(&plain, outcome, rewrite, session, out)
                 && self.claim(session, FlowKey::V6(key))
             {
-                let displaced = self.cache6.insert(&key, new);
+                let displaced = self.cache6.insert(&key, &new, &self.state);
                 self.report(displaced);
             }
         }
@@ -166,38 +166,6 @@ impl Worker {
             }
             Caching::Gone => false,
         }
-    }
-
-    /// The action for packets like this one; `None` if this one tells its session something.
-    fn action<const W: usize>(
-        &self,
-        plain: &Plain<W>,
-        outcome: &Outcome,
-        rewrite: &Rewrite,
-        session: Option<Committed>,
-        out: PortId,
-    ) -> Option<NewEntry<W>> {
-        let tcp = plain.flow.is_tcp() && session.is_some();
-        let segment = Segment { flags: plain.upper.flags, ..Segment::default() };
-        if tcp && !segment.is_plain() {
-            return None;
-        }
-        Some(NewEntry {
-            path: Path {
-                link: plain.flow.link(),
-                src_mac: plain.src_mac,
-                place: PortId(plain.flow.place()),
-                out,
-                mtu: outcome.mtu,
-                rewrite: LinkRewrite::new(rewrite),
-                learned: outcome.plan.learned.map(|l| l.segment),
-                ethernet: outcome.plan.ethernet.clone(),
-            },
-            stamp: self.stamp,
-            tcp: tcp.then_some((plain.upper.end, plain.upper.ack)),
-            rewrite: PlainRewrite::new(rewrite),
-            session: session.map(|s| (s.id, s.direction)),
-        })
     }
 
     /// Forgets a cached action after reporting what it saw.
@@ -309,4 +277,39 @@ impl Worker {
         self.cache4.clear();
         self.cache6.clear();
     }
+}
+
+/// The action for packets like this one; `None` if this one tells its session something.
+fn action<'a, const W: usize>(
+    plain: &Plain<W>,
+    outcome: &'a Outcome,
+    rewrite: &Rewrite,
+    session: Option<Committed>,
+    out: PortId,
+) -> Option<NewEntry<'a, W>> {
+    let tcp = plain.flow.is_tcp() && session.is_some();
+    let segment = Segment { flags: plain.upper.flags, ..Segment::default() };
+    if tcp && !segment.is_plain() {
+        return None;
+    }
+    let plan = &outcome.plan;
+    Some(NewEntry {
+        path: Path {
+            link: plain.flow.link(),
+            src_mac: plain.src_mac,
+            place: PortId(plain.flow.place()),
+            out,
+            mtu: outcome.mtu,
+            rewrite: LinkRewrite::new(rewrite),
+            learned: plan.learned.map(|l| l.segment),
+        },
+        terms: Terms {
+            ethernet: &plan.ethernet,
+            objects: &plan.reads.objects,
+            asked: &plan.reads.addresses,
+        },
+        tcp: tcp.then_some((plain.upper.end, plain.upper.ack)),
+        rewrite: PlainRewrite::new(rewrite),
+        session: session.map(|s| (s.id, s.direction)),
+    })
 }

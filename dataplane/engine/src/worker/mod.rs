@@ -25,7 +25,7 @@ pub use passage::Pending;
 pub use shared::Shared;
 pub use trace::{Trace, TraceEnd};
 
-use crate::cache::FlowCache;
+use crate::cache::{FlowCache, State};
 use crate::network::{Network, PortId};
 use crate::session::{FlowClass, RuleKey, Session, SessionId, TimerSettings, Traffic};
 use crate::tables::{Accounting, Counters, DropKey, Held, Hit, NeighborEntry, PortTraffic};
@@ -83,8 +83,8 @@ pub struct Worker {
     timers: TimerSettings,
     /// State of the learned tables at the beginning of the batch, or as this worker changed it since.
     generation: u64,
-    /// Raised whenever snapshot or learned tables are others than when actions were cached.
-    stamp: u64,
+    /// In which state of snapshot and learned tables cached actions hold.
+    state: State,
     cache4: FlowCache<1>,
     cache6: FlowCache<4>,
     /// Room for what a batch is looked up to.
@@ -144,7 +144,7 @@ impl Worker {
             epoch: None,
             timers: TimerSettings::default(),
             generation: 0,
-            stamp: 0,
+            state: State::default(),
             cache4: FlowCache::new(config.seed, config.cache_entries),
             cache6: FlowCache::new(config.seed, config.cache_entries),
             ahead: Vec::with_capacity(AT_ONCE),
@@ -221,7 +221,7 @@ impl Worker {
     fn raise_generation(&mut self) {
         use std::sync::atomic::Ordering;
         self.generation = self.shared.generation.fetch_add(1, Ordering::AcqRel) + 1;
-        self.stamp += 1;
+        self.state.change();
     }
 
     /// All sessions, oldest first. Other workers' caches report when they are asked

@@ -3,8 +3,8 @@
 use super::checksum::make_partial;
 use super::{Kind, Packet, edit, packet, packet_of, pair, parse};
 use crate::{
-    ChecksumState, Flow, Frame, Headers, LinkRewrite, Plain, PlainRewrite, Rewrite, plain4, plain6,
-    protocol,
+    ChecksumState, Flow, Frame, Headers, LinkRewrite, Plain, PlainRewrite, Rewrite, flow4, flow6,
+    plain4, plain6, protocol,
 };
 use proptest::prelude::*;
 

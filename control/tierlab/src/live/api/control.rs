@@ -16,7 +16,7 @@ use crate::exit::Error;
 use crate::live::jobs::{Desk, LabEnding};
 use crate::live::plan::Plan;
 use crate::observed::Observed;
-use crate::open::{Opened, lines, network};
+use crate::open::{Opened, lines, network_after};
 use crate::output::printable;
 use definitions::model::Source;
 use definitions::{Change, Effect, ObjectRef};
@@ -111,14 +111,10 @@ impl Control {
         let plan = self.unplugged(&opened)?;
         let kept = &opened.realized.allocations;
         kept.save(&self.allocations).map_err(|e| Error::environment(e.to_string()))?;
-        // The first snapshot's epoch is 1.
-        let network = network(&opened.realized, self.changes + 2);
+        let before = self.desk.ask(|running| Arc::clone(running.lab.network()))?;
+        let network = network_after(&opened.realized, &before);
         let hosts = opened.realized.hosts.clone();
-        let before = self.desk.ask(move |running| {
-            let before = Arc::clone(running.lab.network());
-            running.lab.publish(network, hosts);
-            before
-        })?;
+        self.desk.ask(move |running| running.lab.publish(network, hosts))?;
         self.changes += 1;
         self.plan = plan;
         self.opened = opened;
