@@ -105,7 +105,8 @@ named! {
         EthernetRule = "ethernet-rule",
         /// A firewall rule dropped or rejected it.
         Firewall = "firewall",
-        /// The vNIC has as many half-open connections or flows of the protocol as flood protection lets it.
+        /// The vNIC or gateway has as many half-open connections, flows of the protocol or, a gateway,
+        /// translated flows as flood protection lets it.
         FloodProtection = "flood-protection",
         /// A flow that a stateful NAT rule translates, where the gateway's firewall is switched off and
         /// the rule does not bypass it.

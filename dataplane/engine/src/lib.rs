@@ -25,9 +25,9 @@ pub use cache::FlowKey;
 pub use drops::{Drop, DropReason, Stage};
 pub use hash::{SeededState, hash_of, seeded};
 pub use session::{
-    Cached, Direction, FloodLimits, FlowClass, Progress, RecordKind, RuleKey, Session, SessionId,
-    StageRecord, TcpState, TimerClass, TimerOverrides, TimerProfile, TimerSettings, TimerState,
-    Traffic,
+    Cached, Direction, FloodLimits, FlowClass, FlowPlace, Progress, RecordKind, RuleKey, Session,
+    SessionId, StageRecord, TcpState, TimerClass, TimerOverrides, TimerProfile, TimerSettings,
+    TimerState, Traffic,
 };
 pub use tables::{
     Accounting, BalancerScope, Counters, DropKey, Hit, NeighborEntry, PortTraffic, ServerKey,

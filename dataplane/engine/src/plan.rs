@@ -2,7 +2,7 @@
 
 use crate::drops::{Drop, DropReason, Stage};
 use crate::network::{GroupTraffic, PortId, Reads, SegmentId};
-use crate::session::{Direction, Records, SessionId};
+use crate::session::{Direction, Records, SessionId, StatelessRule};
 use crate::tables::{NeighborKey, ServerKey};
 use crate::tuple::{Node, Tuple};
 use packet::{Addr, Frame, Headers, Mac};
@@ -93,8 +93,8 @@ pub struct Plan {
     pub rejudged: SmallVec<[(Node, Tuple, Option<u32>); 2]>,
     /// Balancer choices.
     pub choices: SmallVec<[Choice; 2]>,
-    /// Ethernet rules that let the frame pass, and each copy of it.
-    pub ethernet: SmallVec<[u32; 2]>,
+    /// Rules without state that let the frame pass, or translated it; an Ethernet rule once for each copy.
+    pub stateless: SmallVec<[StatelessRule; 2]>,
     /// Group-addressed frames that rate limits count.
     pub metered: SmallVec<[(PortId, GroupTraffic); 1]>,
     /// What of the snapshot it was made by.

@@ -6,7 +6,7 @@
 
 use crate::drops::{Drop, DropReason, Stage};
 use crate::network::{GroupTraffic, InterfaceId, PortId, RouterId, SegmentId};
-use crate::session::{RuleKey, Traffic};
+use crate::session::{RuleKey, StatelessRule, Traffic};
 use crate::workers::lock;
 use packet::{Addr, Frame, Headers, Mac, Time};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -265,8 +265,8 @@ impl Counters {
     }
 
     /// Counts what a rule let pass outside of any session.
-    pub fn count_passed(&mut self, rule: u32, traffic: Traffic, now: Time) {
-        self.count_hit(RuleKey::Firewall(rule), traffic.packets, traffic.bytes, now);
+    pub fn count_passed(&mut self, rule: StatelessRule, traffic: Traffic, now: Time) {
+        self.count_hit(rule.into(), traffic.packets, traffic.bytes, now);
     }
 
     /// Forgets what rules have counted that are no more; what they dropped stays counted, by no rule.

@@ -129,7 +129,7 @@ fn set(net: &mut Network, settings: u8) {
     net.firewall.on_change = if bit(0) { PolicyChange::Keep } else { PolicyChange::Reevaluate };
     let limit = bit(1).then_some(2);
     net.firewall.flood =
-        FloodLimits { tcp_half_open: limit, udp: limit, icmp: limit, other: limit };
+        FloodLimits { tcp_half_open: limit, udp: limit, icmp: limit, other: limit, nat: None };
     let rule = |id, source, ether_types, action| EthernetRule {
         id,
         name: format!("eth.{id}"),

@@ -4,7 +4,7 @@
 mod fixture;
 
 use engine::network::*;
-use engine::{DropReason, Stage};
+use engine::{DropReason, FloodLimits, Stage};
 use fixture::lab::*;
 use fixture::*;
 use packet::{Fragment, FrameBuilder, IcmpErrorKind, Mac, Time, tcp_flags::*};
@@ -88,6 +88,16 @@ fn cases() -> Vec<Case> {
         case(R::FloodProtection, S::DfwIn, "pod/b", || {
             let b = sends(edited(|net| net.firewall.flood.tcp_half_open = Some(1)), A, [from(A, B).tcp(1, 2, SYN)]);
             sends(b, C, [from(C, B).tcp(1, 2, SYN)])
+        }),
+        case(R::FloodProtection, S::T1Firewall, "t1", || {
+            let flood = FloodLimits { udp: Some(1), ..FloodLimits::default() };
+            let b = edited(|net| net.routers[1].gateway_firewall = GatewayFirewall::default().with_flood(flood));
+            sends(b, A, [from(A, H1).udp(1, 2), from(A, H1).udp(2, 2)])
+        }),
+        case(R::FloodProtection, S::T1Nat, "t1", || {
+            let flood = FloodLimits { nat: Some(1), ..FloodLimits::default() };
+            let b = edited(|net| net.routers[1].gateway_firewall = GatewayFirewall::default().with_flood(flood));
+            sends(b, A, [from(A, H1).udp(1, 2), from(A, H1).tcp(2, 2, SYN)])
         }),
         case(R::RouterAdvertisement, S::Vnic, "pod/a", || {
             let f = FrameBuilder::new(ip("2001:db8:a::12"), ip("ff02::1")).macs(mac(1), Mac([0x33, 0x33, 0, 0, 0, 1]));

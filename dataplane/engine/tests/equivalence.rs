@@ -28,7 +28,8 @@ enum Event {
     /// A new snapshot: with the rule that drops UDP to pod/b, or without; sessions kept or judged again;
     /// a set of Ethernet rules; flood protection; the RFCs' timers.
     Policy { drop: bool, keep: bool, ethernet: u8, flood: bool, rfc: bool },
-    /// A new snapshot; the Tier-1's firewall has no rules, lets out, lets all pass, or is stateless.
+    /// A new snapshot; the Tier-1's firewall has no rules, lets out, lets all pass, or is stateless outwards,
+    /// with a way back by state or without; then it lets one flow of a kind and two translated ones live.
     Gateway(u8),
 }
 
@@ -45,7 +46,7 @@ fn event() -> impl Strategy<Value = Event> {
         3 => wait.prop_map(Event::Wait),
         1 => (any::<bool>(), any::<bool>(), 0u8..4, any::<bool>(), prop::bool::weighted(0.3))
             .prop_map(|(drop, keep, ethernet, flood, rfc)| Event::Policy { drop, keep, ethernet, flood, rfc }),
-        1 => (0u8..4).prop_map(Event::Gateway),
+        1 => (0u8..6).prop_map(Event::Gateway),
     ]
 }
 
@@ -104,9 +105,18 @@ fn gateway_firewall(kind: u8) -> GatewayFirewall {
         0 => Vec::new(),
         1 => vec![out, all(Action::Drop)],
         2 => vec![all(Action::Allow)],
-        _ => vec![GatewayRule { stateful: false, ..out }, all(Action::Allow)],
+        3 => vec![GatewayRule { stateful: false, ..out }, all(Action::Allow)],
+        4 => vec![GatewayRule { stateful: false, ..all(Action::Allow) }],
+        _ => vec![all(Action::Allow)],
     };
-    GatewayFirewall::new(true, rules)
+    let limit = (kind == 5).then_some(1);
+    GatewayFirewall::new(true, rules).with_flood(FloodLimits {
+        tcp_half_open: limit,
+        udp: limit,
+        icmp: limit,
+        other: limit,
+        nat: limit.map(|most| most + 1),
+    })
 }
 
 fn frame(event: &Event) -> Option<(PortId, Frame)> {
@@ -153,7 +163,7 @@ fn configure(net: &mut Network, keep: bool, ethernet: u8, flood: bool, rfc: bool
     net.firewall.on_change = if keep { PolicyChange::Keep } else { PolicyChange::Reevaluate };
     let limit = flood.then_some(1);
     net.firewall.flood =
-        FloodLimits { tcp_half_open: limit, udp: limit, icmp: limit, other: limit };
+        FloodLimits { tcp_half_open: limit, udp: limit, icmp: limit, other: limit, nat: None };
     net.timers.profile = if rfc { TimerProfile::Rfc } else { TimerProfile::Nsx };
     let rule = |id, source, ether_type, action| EthernetRule {
         id,

@@ -1,19 +1,22 @@
-//! Flood protection (NSX's flood protection profile; RFC 4987): limits a vNIC on half-open connections and
-//! on flows of UDP, ICMP and other protocols; and what holds without any setting.
+//! Flood protection (NSX's flood protection profiles; RFC 4987): limits a vNIC and a gateway on half-open
+//! connections and on flows of UDP, ICMP and other protocols, at a gateway also on translated ones; and what
+//! holds without any setting.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod fixture;
 
 use engine::network::*;
-use engine::{DropReason, FloodLimits, FlowClass, Node, Stage, TimerSettings};
+use engine::{
+    DropReason, FloodLimits, FlowClass, FlowPlace, Node, RecordKind, Stage, TimerSettings,
+};
 use fixture::lab::*;
 use fixture::*;
 use packet::{FrameBuilder, Time, tcp_flags::*};
 use proptest::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-const CLASSES: [FlowClass; 4] =
-    [FlowClass::TcpHalfOpen, FlowClass::Udp, FlowClass::Icmp, FlowClass::Other];
+const CLASSES: [FlowClass; 5] =
+    [FlowClass::TcpHalfOpen, FlowClass::Udp, FlowClass::Icmp, FlowClass::Other, FlowClass::Nat];
 
 fn limited(flood: FloodLimits) -> Bench {
     let mut net = lab();
@@ -25,6 +28,32 @@ fn limited(flood: FloodLimits) -> Bench {
 
 fn half_open(most: u32) -> FloodLimits {
     FloodLimits { tcp_half_open: Some(most), ..FloodLimits::default() }
+}
+
+fn all(tcp_half_open: u32, udp: u32, icmp: u32, other: u32) -> FloodLimits {
+    FloodLimits {
+        tcp_half_open: Some(tcp_half_open),
+        udp: Some(udp),
+        icmp: Some(icmp),
+        other: Some(other),
+        nat: None,
+    }
+}
+
+/// The Tier-1 and the Tier-0 with these limits; the firewall of the Tier-1 lets everything pass, that of the
+/// Tier-0 has no rules.
+fn at_gateways(tier1: FloodLimits, tier0: FloodLimits) -> Network {
+    let mut net = lab();
+    let rule = gateway_rule(1, Direction::InOut, Action::Allow);
+    net.routers[1].gateway_firewall = GatewayFirewall::new(true, vec![rule]).with_flood(tier1);
+    net.routers[0].gateway_firewall = GatewayFirewall::default().with_flood(tier0);
+    net
+}
+
+fn limited_gateway(flood: FloodLimits) -> Bench {
+    let mut b = Bench::new(at_gateways(flood, FloodLimits::default()));
+    b.introduce_all();
+    b
 }
 
 fn syn(src: &str, dst: &str, port: u16) -> FrameBuilder {
@@ -113,7 +142,7 @@ fn a_tuple_that_is_used_again_counts_once() {
 
 #[test]
 fn every_class_has_its_own_limit() {
-    let flood = FloodLimits { tcp_half_open: Some(1), udp: Some(2), icmp: Some(3), other: Some(1) };
+    let flood = all(1, 2, 3, 1);
     let mut b = limited(flood);
     let passed = |b: &mut Bench, make: &dyn Fn(u16) -> FrameBuilder| {
         (1..=5).filter(|port| passes(b, A, make(*port))).count()
@@ -125,7 +154,7 @@ fn every_class_has_its_own_limit() {
     let targets = [B, C, H1, H2, H3];
     let gre = |at: u16| from(A, targets[usize::from(at) - 1]).protocol(47).payload(&[0; 8]);
     assert_eq!(passed(&mut b, &gre), 1);
-    assert_eq!(CLASSES.map(|class| b.worker.flows(POD_A, class)), [1, 2, 3, 1]);
+    assert_eq!(CLASSES.map(|class| b.worker.flows(POD_A, class)), [1, 2, 3, 1, 0]);
     // Answers of what passed pass, answers of what did not are no answers.
     only(&b.go(B, from(B, A).udp(53, 2)), POD_A);
     only(&b.go(B, from(B, A).echo_reply(3, 1)), POD_A);
@@ -192,15 +221,160 @@ fn without_a_setting_a_flood_pays_for_itself() {
     assert!(b.worker.drops().is_empty());
 }
 
+#[test]
+fn all_workloads_behind_a_gateway_share_its_limit() {
+    let mut b = limited_gateway(half_open(2));
+    only(&b.go(A, syn(A, H1, 1)), EXT);
+    only(&b.go(C, syn(C, H2, 2)), EXT2);
+    assert!(!passes(&mut b, A, syn(A, H1, 3)));
+    assert_eq!(b.only_drop(), (Stage::T1Firewall, DropReason::FloodProtection, "t1".into()));
+    assert_eq!(b.worker.flows(T1, FlowClass::TcpHalfOpen), 2);
+    assert_eq!(b.worker.sessions().len(), 2, "the dropped one left nothing");
+    // From outside they count too; what does not cross the uplink does not.
+    let rule = NatAction::Dnat { to: prefix("10.244.0.34/32"), ports: None };
+    let mut rules = b.net.routers[1].nat.rules().to_vec();
+    let destination = Some(prefix("172.16.1.7/32"));
+    rules.push(NatRule { destination, ..NatRule::new(9, "dnat", 1, rule) });
+    b.net.routers[1].nat = NatTable::new(rules);
+    b.net.epoch += 1;
+    assert!(!passes(&mut b, H1, syn(H1, "172.16.1.7", 5)));
+    only(&b.go(A, syn(A, B, 5)), POD_B);
+    // The SYN of one that is counted may come again, and its handshake makes room.
+    only(&b.go(A, syn(A, H1, 1)), EXT);
+    only(&b.go(H1, from(H1, "172.16.2.2").tcp(80, 1, SYN | ACK).seq(0).ack(1)), POD_A);
+    only(&b.go(A, from(A, H1).tcp(1, 80, ACK).seq(1).ack(1)), EXT);
+    assert_eq!(b.worker.flows(T1, FlowClass::TcpHalfOpen), 1);
+    only(&b.go(H1, syn(H1, "172.16.1.7", 5)), POD_B);
+    // An established one is left alone.
+    only(&b.go(A, from(A, H1).tcp(1, 80, ACK | PSH).seq(1).ack(1)), EXT);
+}
+
+#[test]
+fn every_class_of_a_gateway_has_its_own_limit() {
+    let mut b = limited_gateway(all(1, 2, 3, 1));
+    let passed = |b: &mut Bench, make: &dyn Fn(u16) -> FrameBuilder| {
+        (1..=5).filter(|port| passes(b, A, make(*port))).count()
+    };
+    assert_eq!(passed(&mut b, &|port| syn(A, H1, port)), 1);
+    assert_eq!(passed(&mut b, &|port| from(A, H1).udp(port, 53)), 2);
+    assert_eq!(passed(&mut b, &|port| from(A, H1).echo_request(port, 1)), 3);
+    let targets = [H1, H2, H3, H1, H2];
+    let gre = |at: u16| from(A, targets[usize::from(at) - 1]).protocol(47).payload(&[0; 8]);
+    // Its first flow twice: it is one.
+    assert_eq!(passed(&mut b, &gre), 2);
+    // One of the firewall and one of NAT remember each of them: it is one flow, and a translated one.
+    assert_eq!(CLASSES.map(|class| b.worker.flows(T1, class)), [1, 2, 3, 1, 7]);
+    assert_eq!(CLASSES.map(|class| b.worker.flows(T0, class)), [0; 5]);
+    only(&b.go(H1, from(H1, "172.16.2.2").udp(53, 2)), POD_A);
+    only(&b.go(H1, from(H1, "172.16.2.2").echo_reply(3, 1)), POD_A);
+    // icmp-first: 20 s at a gateway, where 30 s have been the last of them all.
+    b.advance(Time::from_secs(30));
+    assert_eq!(b.worker.flows(T1, FlowClass::Icmp), 0);
+    only(&b.go(A, from(A, H1).echo_request(9, 1)), EXT);
+}
+
+#[test]
+fn translated_flows_have_a_limit_of_their_own() {
+    let nat = FloodLimits { nat: Some(2), ..FloodLimits::default() };
+    let mut b = limited_gateway(nat);
+    only(&b.go(A, syn(A, H1, 1)), EXT);
+    only(&b.go(A, from(A, H1).udp(1, 53)), EXT);
+    assert!(!passes(&mut b, A, from(A, H1).echo_request(1, 1)));
+    assert_eq!(b.only_drop(), (Stage::T1Nat, DropReason::FloodProtection, "t1".into()));
+    // An established connection still is one; what NO_SNAT lets out is none.
+    only(&b.go(H1, from(H1, "172.16.2.2").tcp(80, 1, SYN | ACK).seq(0).ack(1)), POD_A);
+    only(&b.go(A, from(A, H1).tcp(1, 80, ACK).seq(1).ack(1)), EXT);
+    assert!(!passes(&mut b, A, from(A, H1).echo_request(1, 1)));
+    let mut rules = b.net.routers[1].nat.rules().to_vec();
+    let destination = Some(prefix("192.0.2.20/32"));
+    rules.push(NatRule { destination, ..NatRule::new(9, "keep", 1, NatAction::NoSnat) });
+    b.net.routers[1].nat = NatTable::new(rules);
+    b.net.epoch += 1;
+    only(&b.go(A, from(A, H2).echo_request(1, 1)), EXT2);
+    assert_eq!(b.worker.flows(T1, FlowClass::Nat), 2);
+    // The datagram's flow is forgotten after 30 s; the connection is not.
+    b.advance(Time::from_secs(60));
+    assert_eq!(b.worker.flows(T1, FlowClass::Nat), 1);
+    only(&b.go(A, from(A, H1).echo_request(1, 1)), EXT);
+}
+
+#[test]
+fn a_virtual_servers_flows_count_at_its_gateway() {
+    let mut net = balanced(PoolSnat::Automap(ip(AUTO)));
+    net.routers[1].gateway_firewall = GatewayFirewall::default().with_flood(FloodLimits {
+        udp: Some(1),
+        nat: Some(1),
+        ..FloodLimits::default()
+    });
+    let mut b = Bench::new(net);
+    b.introduce_all();
+    assert!(passes(&mut b, H1, from(H1, VIP).udp(1, 53)));
+    assert!(!passes(&mut b, H1, from(H1, VIP).udp(2, 53)));
+    assert_eq!(b.only_drop(), (Stage::T1Firewall, DropReason::FloodProtection, "t1".into()));
+    assert_eq!(b.worker.flows(T1, FlowClass::Nat), 0, "a balancer is no NAT rule");
+}
+
+#[test]
+fn each_gateway_has_its_own_count_and_ipv6_counts_too() {
+    let udp = |most| FloodLimits { udp: Some(most), ..FloodLimits::default() };
+    let mut net = at_gateways(udp(3), udp(2));
+    let rule = gateway_rule(1, Direction::InOut, Action::Allow);
+    net.routers[0].gateway_firewall = GatewayFirewall::new(true, vec![rule]).with_flood(udp(2));
+    let mut b = Bench::new(net);
+    b.introduce_all();
+    let host = ip("2001:db8:2::10");
+    b.send(EXT, packet::neighbor_solicitation(M1, host, ip("2001:db8:2::1")));
+    let six = |port| {
+        FrameBuilder::new(ip("2001:db8:a::12"), host).macs(mac(1), GATEWAY).udp(port, 53).build()
+    };
+    only(&b.send(POD_A, six(1)), EXT);
+    only(&b.go(A, from(A, H1).udp(1, 53)), EXT);
+    assert!(b.send(POD_A, six(2)).is_empty());
+    assert_eq!(b.only_drop(), (Stage::T0Firewall, DropReason::FloodProtection, "t0".into()));
+    assert_eq!((b.worker.flows(T0, FlowClass::Udp), b.worker.flows(T1, FlowClass::Udp)), (2, 2));
+    // The Tier-0 lets more pass: then it is the Tier-1 that has three.
+    b.net.epoch += 1;
+    b.net.routers[0].gateway_firewall = GatewayFirewall::default();
+    only(&b.send(POD_A, six(2)), EXT);
+    assert!(b.send(POD_A, six(3)).is_empty());
+    assert!(b.worker.drops().keys().any(|d| d.stage == Stage::T1Firewall && d.object == "t1"));
+}
+
+#[test]
+fn a_firewall_that_is_switched_off_protects_nothing() {
+    let mut net = balanced(PoolSnat::Automap(ip(AUTO)));
+    net.routers[1].gateway_firewall =
+        GatewayFirewall::new(false, Vec::new()).with_flood(all(1, 1, 1, 1));
+    let mut b = Bench::new(net);
+    b.introduce_all();
+    assert!((1..5).all(|port| passes(&mut b, H1, from(H1, VIP).udp(port, 53))));
+}
+
 /// What the table holds, counted anew.
-fn recount(b: &mut Bench) -> BTreeMap<(PortId, FlowClass), usize> {
+fn recount(b: &mut Bench) -> BTreeMap<(FlowPlace, FlowClass), usize> {
     let mut counts = BTreeMap::new();
     for session in b.worker.sessions() {
-        let Some(class) = session.flow_class() else { continue };
+        let mut gateways = BTreeSet::new();
         for record in &session.records {
-            if let Node::Firewall(port) = record.node {
-                *counts.entry((port, class)).or_default() += 1;
+            match record.node {
+                Node::Firewall(port) => {
+                    if let Some(class) = session.flow_class() {
+                        *counts.entry((port.into(), class)).or_default() += 1;
+                    }
+                }
+                Node::Gateway(router) | Node::GatewayFirewall(router) => {
+                    gateways.extend(session.flow_class().map(|class| (router, class)));
+                    if matches!(record.kind, RecordKind::Nat { .. })
+                        && record.before != record.after
+                    {
+                        gateways.insert((router, FlowClass::Nat));
+                    }
+                }
+                Node::Balancer(_) => {}
             }
+        }
+        for (router, class) in gateways {
+            *counts.entry((router.into(), class)).or_default() += 1;
         }
     }
     counts
@@ -233,7 +407,10 @@ proptest! {
     #[test]
     fn the_count_equals_a_recount(events in prop::collection::vec(event(), 1..150)) {
         let mut net = balanced(PoolSnat::Automap(ip(AUTO)));
-        net.firewall.flood = FloodLimits { tcp_half_open: Some(3), udp: Some(3), icmp: Some(2), other: Some(1) };
+        net.firewall.flood = all(3, 3, 2, 1);
+        let gateway = FloodLimits { nat: Some(4), ..all(2, 2, 2, 1) };
+        let rule = gateway_rule(1, Direction::InOut, Action::Allow);
+        net.routers[1].gateway_firewall = GatewayFirewall::new(true, vec![rule]).with_flood(gateway);
         net.timers.max_sessions = 14;
         net.timers.max_tenant_sessions = 8;
         let most = net.firewall.flood;
@@ -274,11 +451,12 @@ proptest! {
                 }
             }
             let counts = recount(&mut b);
-            for port in [POD_A, POD_B, POD_C] {
+            let places = [POD_A, POD_B, POD_C].map(|port| (FlowPlace::from(port), most));
+            for (place, limits) in places.into_iter().chain([(T1.into(), gateway)]) {
                 for class in CLASSES {
-                    let count = b.worker.flows(port, class);
-                    prop_assert_eq!(count, counts.get(&(port, class)).copied().unwrap_or(0));
-                    prop_assert!(count <= most.limit(class).unwrap() as usize);
+                    let count = b.worker.flows(place, class);
+                    prop_assert_eq!(count, counts.get(&(place, class)).copied().unwrap_or(0));
+                    prop_assert!(count <= limits.limit(class).map_or(0, |most| most as usize));
                 }
             }
         }

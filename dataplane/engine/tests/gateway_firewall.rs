@@ -8,7 +8,7 @@ use engine::network::*;
 use engine::{DropReason, Node, RuleKey, Stage};
 use fixture::lab::*;
 use fixture::*;
-use packet::{IcmpMessage, Time, Transport, tcp_flags::*};
+use packet::{IcmpErrorKind, IcmpMessage, Time, Transport, tcp_flags::*};
 
 /// An external address that is forwarded to pod/a.
 const E: &str = "198.51.100.7";
@@ -264,6 +264,41 @@ fn a_stateless_rule_remembers_nothing() {
     let mut b = bench(both);
     b.go(A, from(A, H1).udp(5, 53));
     assert_eq!(b.go(H1, from(H1, SNAT).udp(53, 5)).len(), 1);
+}
+
+#[test]
+fn a_stateless_rule_counts_each_packet() {
+    for cache in [true, false] {
+        let rules =
+            vec![stateless(allow(1, Direction::Out)), stateless(allow(2, Direction::In)), deny(3)];
+        let mut b = Bench::with_cache(net(rules), cache);
+        b.introduce_all();
+        let mut octets = [0, 0];
+        for second in 1..=4 {
+            b.advance(Time::from_secs(second));
+            let out = from(A, H1).udp(5, 53).payload(&[7; 100]);
+            octets[0] += out.clone().build().bytes.len() as u64;
+            assert_eq!(b.go(A, out).len(), 1);
+            let back = from(H1, SNAT).udp(53, 5);
+            octets[1] += back.clone().build().bytes.len() as u64;
+            assert_eq!(b.go(H1, back).len(), 1);
+        }
+        assert_eq!(b.worker.cached() > 0, cache);
+        // An error about the flow is a packet like any other.
+        let sent = b.go(A, from(A, H1).udp(5, 53)).remove(0).1;
+        octets[0] += from(A, H1).udp(5, 53).build().bytes.len() as u64;
+        let kind = IcmpErrorKind::PortUnreachable;
+        let error = packet::icmp_error(&sent, &headers(&sent), kind, ip(H1)).unwrap();
+        octets[1] += error.bytes.len() as u64;
+        only(&b.send(EXT, error), POD_A);
+        let hits = b.worker.hits();
+        for (rule, octets) in [(1, octets[0]), (2, octets[1])] {
+            let hit = hits[&RuleKey::GatewayFirewall(T1, rule)];
+            assert_eq!((hit.traffic.packets, hit.traffic.bytes, hit.sessions), (5, octets, 0));
+            assert_eq!(hit.last, Some(Time::from_secs(4)));
+        }
+        assert!(!hits.contains_key(&RuleKey::GatewayFirewall(T1, 3)));
+    }
 }
 
 #[test]

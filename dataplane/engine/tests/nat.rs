@@ -310,6 +310,47 @@ fn a_reflexive_rule_translates_both_directions_without_a_session() {
 }
 
 #[test]
+fn a_reflexive_rule_counts_each_packet_that_it_translates() {
+    for cache in [true, false] {
+        let rules = [
+            reflexive(8, "10.244.0.18/32", "198.51.100.18/32"),
+            reflexive(9, "10.244.0.34/32", "198.51.100.34/32"),
+        ];
+        let mut b = Bench::with_cache(net(rules), cache);
+        b.introduce_all();
+        let mut octets = 0;
+        for second in 1..=3 {
+            b.advance(Time::from_secs(second));
+            let (out, back) = (from(A, H1).udp(5, 53), from(H1, "198.51.100.18").udp(53, 5));
+            for (src, frame) in [(A, out.payload(&[7; 300])), (H1, back)] {
+                octets += frame.clone().build().bytes.len() as u64;
+                assert_eq!(b.go(src, frame).len(), 1);
+            }
+        }
+        assert_eq!(b.worker.cached() > 0, cache);
+        let hit = b.worker.hits()[&RuleKey::Nat(T1, 8)];
+        assert_eq!((hit.traffic.packets, hit.traffic.bytes, hit.sessions), (6, octets, 0));
+        assert_eq!(hit.last, Some(Time::from_secs(3)));
+        assert!(!b.worker.hits().contains_key(&RuleKey::Nat(T1, 9)));
+        // Between two external addresses both rules translate.
+        for _ in 0..3 {
+            assert_eq!(b.go(A, from(A, "198.51.100.34").udp(1, 2)).len(), 1);
+        }
+        let packets =
+            |b: &mut Bench, rule| b.worker.hits()[&RuleKey::Nat(T1, rule)].traffic.packets;
+        assert_eq!((packets(&mut b, 8), packets(&mut b, 9)), (9, 3));
+        // What a record translates counts once, by the record; a packet that does not arrive counts nowhere.
+        for _ in 0..3 {
+            assert_eq!(b.go(C, from(C, "198.51.100.34").udp(1, 2)).len(), 1);
+        }
+        assert_eq!((packets(&mut b, 8), packets(&mut b, 9)), (9, 6));
+        assert_eq!(b.worker.hits()[&RuleKey::Nat(T1, 9)].sessions, 1);
+        b.go(A, from(A, H1).udp(5, 53).ttl(2));
+        assert_eq!(packets(&mut b, 8), 9);
+    }
+}
+
+#[test]
 fn errors_and_fragments_pass_a_reflexive_rule() {
     let mut b = bench([reflexive(9, "10.244.0.18/32", "198.51.100.18/32")]);
     let out = b.go(A, from(A, H1).udp(40_000, 9));

@@ -2,7 +2,7 @@
 
 use super::path::{Known, Path, PathId, Terms};
 use crate::network::{PortId, SegmentId};
-use crate::session::{Direction, Segment, SessionId};
+use crate::session::{Direction, Segment, SessionId, StatelessRule};
 use packet::{Flow, Frame, Mac, Plain, PlainRewrite, Segmentation, Time, tcp_flags};
 use smallvec::SmallVec;
 
@@ -55,8 +55,8 @@ pub struct Seen {
     pub session: Option<(Owner, Direction)>,
     /// The segment whose learned station the sender is.
     pub learned: Option<SegmentId>,
-    /// Ethernet rules that count the packets.
-    pub ethernet: SmallVec<[u32; 2]>,
+    /// Rules without state that count the packets.
+    pub stateless: SmallVec<[StatelessRule; 2]>,
     /// How far the sender of a TCP connection is.
     pub tcp: Option<Segment>,
     /// Frames.
@@ -230,7 +230,7 @@ impl<const W: usize> Entry<W> {
             src_mac: Mac::from_u64(path.src_mac),
             session: owned.then_some((Owner { index, serial: self.serial }, direction)),
             learned: path.learned,
-            ethernet: SmallVec::from_slice(&known.ethernet),
+            stateless: known.stateless.iter().copied().collect(),
             tcp: tcp.then_some(Segment {
                 flags: tcp_flags::ACK,
                 seq: self.end,

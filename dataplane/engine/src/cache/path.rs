@@ -8,6 +8,7 @@
 use super::state::State;
 use crate::hash::{SeededState, seeded};
 use crate::network::{Object, PortId, SegmentId};
+use crate::session::StatelessRule;
 use hashbrown::HashTable;
 use packet::{Addr, LinkRewrite};
 
@@ -36,8 +37,8 @@ pub struct Path {
 /// What else the flows of a path have in common.
 #[derive(Clone, Copy, Debug)]
 pub struct Terms<'a> {
-    /// Ethernet rules that count these packets.
-    pub ethernet: &'a [u32],
+    /// Rules without state that count these packets.
+    pub stateless: &'a [StatelessRule],
     /// What of the network the path depends on.
     pub objects: &'a [Object],
     /// Addresses that the flow's walk asked about. Flows of a path have as many of them, but others.
@@ -56,7 +57,7 @@ pub(super) struct Known {
     stamp: u64,
     /// Entries that go by it.
     users: u32,
-    pub(super) ethernet: Box<[u32]>,
+    pub(super) stateless: Box<[StatelessRule]>,
     objects: Box<[Object]>,
     /// The lowest and the highest of what its flows have asked about, by the place in the walk.
     asked: Box<[(Addr, Addr)]>,
@@ -71,7 +72,7 @@ impl Known {
 
     fn is(&self, path: &Path, terms: &Terms<'_>) -> bool {
         self.path == *path
-            && *self.ethernet == *terms.ethernet
+            && *self.stateless == *terms.stateless
             && *self.objects == *terms.objects
             && self.asked.len() == terms.asked.len()
     }
@@ -138,7 +139,7 @@ impl Paths {
             path: *path,
             stamp: state.stamp(),
             users: 1,
-            ethernet: terms.ethernet.into(),
+            stateless: terms.stateless.into(),
             objects: terms.objects.into(),
             asked: terms.asked.iter().map(|address| (*address, *address)).collect(),
         };

@@ -438,7 +438,7 @@ mod tests {
                 rewrite: LinkRewrite::new(&rewrite),
                 learned: None,
             },
-            terms: Terms { ethernet: &[], objects: &[], asked: &[] },
+            terms: Terms { stateless: &[], objects: &[], asked: &[] },
             tcp: None,
             rewrite: PlainRewrite::new(&rewrite),
             session: None,

@@ -6,6 +6,7 @@
 //! remembers nothing.
 
 use super::{Action, AddressSet, Direction, Service};
+use crate::session::FloodLimits;
 use crate::tuple::Tuple;
 use std::fmt;
 
@@ -94,12 +95,13 @@ impl GatewayRule {
 pub struct GatewayFirewall {
     enabled: bool,
     rules: Vec<GatewayRule>,
+    flood: FloodLimits,
 }
 
 impl Default for GatewayFirewall {
     /// Enabled and without rules: everything passes.
     fn default() -> GatewayFirewall {
-        GatewayFirewall { enabled: true, rules: Vec::new() }
+        GatewayFirewall { enabled: true, rules: Vec::new(), flood: FloodLimits::default() }
     }
 }
 
@@ -111,7 +113,19 @@ impl GatewayFirewall {
         rules.sort_by(|a, b| {
             (a.category, a.sequence, &a.name).cmp(&(b.category, b.sequence, &b.name))
         });
-        GatewayFirewall { enabled, rules }
+        GatewayFirewall { enabled, rules, flood: FloodLimits::default() }
+    }
+
+    /// The same with limits of the flows that the gateway remembers.
+    #[must_use]
+    pub fn with_flood(self, flood: FloodLimits) -> GatewayFirewall {
+        GatewayFirewall { flood, ..self }
+    }
+
+    /// Most flows that the gateway may remember; `None` if the firewall is switched off.
+    #[must_use]
+    pub fn flood(&self) -> Option<&FloodLimits> {
+        self.enabled.then_some(&self.flood)
     }
 
     /// Whether it has been switched off.

@@ -1,18 +1,41 @@
-//! Flood protection: how many flows a vNIC may have at a time.
+//! Flood protection: how many flows a vNIC or a gateway may have at a time.
 //!
-//! NSX's flood protection profile (features.md 3.F) bounds, a workload, connections whose handshake is
-//! not complete, and active flows of UDP, ICMP and everything else. Beyond a limit a new flow is dropped,
-//! those that exist are left alone (RFC 4987 calls this filtering by backlog). A flow counts at a vNIC
-//! exactly as long as the distributed firewall there remembers it, so the counts follow the stage
-//! records: whoever adds, removes or moves on a session tells [`Flows`].
+//! NSX's flood protection profiles (features.md 3.F) bound, a workload or a gateway, connections whose
+//! handshake is not complete, and active flows of UDP, ICMP and everything else; at a gateway also
+//! connections that NAT translates. Beyond a limit a new flow is dropped, those that exist are left
+//! alone (RFC 4987 calls this filtering by backlog). A flow counts at a vNIC exactly as long as the
+//! distributed firewall there remembers it, at a gateway as long as its NAT, balancer or firewall does,
+//! so the counts follow the stage records: whoever adds, removes or moves on a session tells [`Flows`].
 //!
 //! Without limits a flood still pays for itself: a full share gives up its oldest half-open sessions first.
 
-use super::{Progress, StageRecord, TimerState};
-use crate::network::PortId;
+use super::{Progress, RecordKind, StageRecord, TimerState};
+use crate::network::{PortId, RouterId};
 use crate::tuple::Node;
 use packet::protocol;
+use smallvec::SmallVec;
 use std::collections::BTreeMap;
+
+/// Where flows count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FlowPlace {
+    /// A vNIC.
+    Vnic(PortId),
+    /// A gateway.
+    Gateway(RouterId),
+}
+
+impl From<PortId> for FlowPlace {
+    fn from(port: PortId) -> FlowPlace {
+        FlowPlace::Vnic(port)
+    }
+}
+
+impl From<RouterId> for FlowPlace {
+    fn from(router: RouterId) -> FlowPlace {
+        FlowPlace::Gateway(router)
+    }
+}
 
 /// What a flow counts as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,6 +48,8 @@ pub enum FlowClass {
     Icmp,
     /// Another protocol.
     Other,
+    /// A flow of whichever protocol that a NAT rule of a gateway translates; beside its other class.
+    Nat,
 }
 
 impl FlowClass {
@@ -44,7 +69,7 @@ impl FlowClass {
     }
 }
 
-/// Most flows of each class that a vNIC may have at a time; `None` is no limit, which is NSX's default.
+/// Most flows of each class that a vNIC or a gateway may have at a time; `None` is no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FloodLimits {
     /// Connections whose handshake is not complete.
@@ -55,6 +80,8 @@ pub struct FloodLimits {
     pub icmp: Option<u32>,
     /// Flows of other protocols.
     pub other: Option<u32>,
+    /// Flows that NAT translates; none ever count at a vNIC.
+    pub nat: Option<u32>,
 }
 
 impl FloodLimits {
@@ -66,41 +93,64 @@ impl FloodLimits {
             FlowClass::Udp => self.udp,
             FlowClass::Icmp => self.icmp,
             FlowClass::Other => self.other,
+            FlowClass::Nat => self.nat,
         }
     }
 }
 
-/// Flows by vNIC and class. A vNIC without flows of a class has no entry.
+/// The router whose NAT, balancer or firewall a record is of.
+fn gateway_of(record: &StageRecord) -> Option<RouterId> {
+    match record.node {
+        Node::Gateway(router) | Node::GatewayFirewall(router) => Some(router),
+        Node::Balancer(_) | Node::Firewall(_) => None,
+    }
+}
+
+/// Where a flow of `class` with these records counts, and as what: at a vNIC once for each record of its
+/// firewall, at a gateway once for all that it remembers.
+pub(crate) fn counted<'r>(
+    class: Option<FlowClass>,
+    records: impl IntoIterator<Item = &'r StageRecord>,
+) -> SmallVec<[(FlowPlace, FlowClass); 6]> {
+    let mut all = SmallVec::new();
+    for record in records {
+        if let Node::Firewall(port) = record.node {
+            all.extend(class.map(|class| (port.into(), class)));
+        }
+        let Some(router) = gateway_of(record) else { continue };
+        let translates =
+            matches!(record.kind, RecordKind::Nat { .. }) && record.before != record.after;
+        let classes = class.into_iter().chain(translates.then_some(FlowClass::Nat));
+        for counts in classes.map(|class| (router.into(), class)) {
+            if !all.contains(&counts) {
+                all.push(counts);
+            }
+        }
+    }
+    all
+}
+
+/// Flows by place and class. A place without flows of a class has no entry.
 #[derive(Debug, Default)]
 pub(super) struct Flows {
-    counts: BTreeMap<(PortId, FlowClass), usize>,
+    counts: BTreeMap<(FlowPlace, FlowClass), usize>,
 }
 
 impl Flows {
-    /// The vNICs at which records count, once for each record.
-    fn ports(records: &[StageRecord]) -> impl Iterator<Item = PortId> {
-        records.iter().filter_map(|r| match r.node {
-            Node::Firewall(port) => Some(port),
-            _ => None,
-        })
-    }
-
-    /// The firewalls of `records` now remember a flow of `class`.
+    /// A flow of `class` is now remembered by all of `records`.
     pub(super) fn enter(&mut self, class: Option<FlowClass>, records: &[StageRecord]) {
-        let Some(class) = class else { return };
-        for port in Flows::ports(records) {
-            *self.counts.entry((port, class)).or_default() += 1;
+        for key in counted(class, records) {
+            *self.counts.entry(key).or_default() += 1;
         }
     }
 
-    /// The firewalls of `records` no longer remember a flow of `class`.
+    /// A flow of `class` that all of `records` remembered is to be counted no more.
     pub(super) fn leave(&mut self, class: Option<FlowClass>, records: &[StageRecord]) {
-        let Some(class) = class else { return };
-        for port in Flows::ports(records) {
-            if let Some(count) = self.counts.get_mut(&(port, class)) {
+        for key in counted(class, records) {
+            if let Some(count) = self.counts.get_mut(&key) {
                 *count -= 1;
                 if *count == 0 {
-                    self.counts.remove(&(port, class));
+                    self.counts.remove(&key);
                 }
             }
         }
@@ -119,8 +169,8 @@ impl Flows {
         }
     }
 
-    /// How many flows of `class` the vNIC has.
-    pub(super) fn count(&self, port: PortId, class: FlowClass) -> usize {
-        self.counts.get(&(port, class)).copied().unwrap_or(0)
+    /// How many flows of `class` the place has.
+    pub(super) fn count(&self, place: FlowPlace, class: FlowClass) -> usize {
+        self.counts.get(&(place, class)).copied().unwrap_or(0)
     }
 }

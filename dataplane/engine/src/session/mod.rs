@@ -13,7 +13,8 @@ mod tcp;
 mod timers;
 
 pub use entering::{Basis, Caching, CommitError, Fate, NewSession};
-pub use flood::{FloodLimits, FlowClass};
+pub(crate) use flood::counted;
+pub use flood::{FloodLimits, FlowClass, FlowPlace};
 pub use table::Sessions;
 pub use tcp::{Segment, TcpState, legal as legal_tcp_flags};
 pub use timers::{TimerClass, TimerOverrides, TimerProfile, TimerSettings, TimerState};
@@ -65,6 +66,27 @@ pub enum RuleKey {
     Nat(RouterId, u32),
     /// Virtual server, of a gateway or distributed.
     Server(Option<RouterId>, Addr, u8, u16),
+}
+
+/// A rule without state: what it lets pass it counts packet by packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum StatelessRule {
+    /// Rule of the distributed firewall's category Ethernet, by its number.
+    Ethernet(u32),
+    /// Rule of a gateway's own firewall, by its number.
+    GatewayFirewall(RouterId, u32),
+    /// REFLEXIVE rule of a gateway, by its number.
+    Nat(RouterId, u32),
+}
+
+impl From<StatelessRule> for RuleKey {
+    fn from(rule: StatelessRule) -> RuleKey {
+        match rule {
+            StatelessRule::Ethernet(id) => RuleKey::Firewall(id),
+            StatelessRule::GatewayFirewall(router, id) => RuleKey::GatewayFirewall(router, id),
+            StatelessRule::Nat(router, id) => RuleKey::Nat(router, id),
+        }
+    }
 }
 
 /// What a stage remembers.

@@ -11,12 +11,11 @@ use super::departed::Departed;
 use super::entering::{Basis, Caching, CommitError, Entered, Fate, NewSession, Observed};
 use super::flood::Flows;
 use super::{
-    Cached, Direction, FlowClass, MAX_RECORDS, Observation, Progress, RecordKind, Records, Session,
-    SessionId, StageRecord, TcpState, TimerSettings, Traffic,
+    Cached, Direction, FlowClass, FlowPlace, MAX_RECORDS, Observation, Progress, RecordKind,
+    Records, Session, SessionId, StageRecord, TcpState, TimerSettings, Traffic,
 };
 use crate::cache::{FlowKey, Owner};
 use crate::hash::{SeededState, seeded};
-use crate::network::PortId;
 use crate::tables::Bound;
 use crate::tuple::{Node, Tuple};
 use crate::workers::{Era, Request, Slot, Workers, lock};
@@ -248,10 +247,10 @@ impl Sessions {
         all
     }
 
-    /// How many flows of `class` the firewall at a vNIC remembers.
+    /// How many flows of `class` a vNIC's firewall or a gateway remembers.
     #[must_use]
-    pub fn flows(&self, port: PortId, class: FlowClass) -> usize {
-        self.lock().flows.count(port, class)
+    pub fn flows(&self, place: FlowPlace, class: FlowClass) -> usize {
+        self.lock().flows.count(place, class)
     }
 
     /// At most `limit` sessions with serial numbers above `after`, oldest first; no others are copied.
@@ -360,12 +359,14 @@ impl Sessions {
         self.check(inner, records, basis)?;
         let ended =
             basis.replaces.iter().filter_map(|id| self.end(inner, *id, Some(own))).collect();
-        if let Some(session) = inner.get_mut(id) {
+        let Inner { slab, flows, .. } = &mut *inner;
+        if let Some(session) = slab.get_mut(id.index as usize).filter(|s| s.id == id) {
+            flows.leave(class, &session.records);
             session.records.extend(records.iter().copied());
+            flows.enter(class, &session.records);
             // A new record may be the first to expire.
             let due = session.due(timers);
             self.arm(inner, due, id);
-            inner.flows.enter(class, records);
         }
         self.link(id, records);
         Ok(ended)
@@ -645,12 +646,15 @@ impl Sessions {
             return self.end(inner, id, Some(own)).is_some();
         }
         let expired: Records = session.records.iter().filter(|r| !lives(r)).copied().collect();
+        let before = session.records.clone();
         session.records.retain(|r| lives(r));
         let (cached, due, class) = (session.cached, session.due(timers), session.flow_class());
+        let left = session.records.clone();
         for record in &expired {
             self.unlink(id, record);
         }
-        inner.flows.leave(class, &expired);
+        inner.flows.leave(class, &before);
+        inner.flows.enter(class, &left);
         if !expired.is_empty() {
             let era = self.forgotten_by_others(cached, Some(own));
             if !self.workers.is_lone() {

@@ -9,7 +9,7 @@
 use super::{Stop, Walk};
 use crate::drops::{Drop, DropReason, Stage};
 use crate::network::{EthernetAction, EthernetRule, GroupTraffic, Network, Port, PortId, Vnic};
-use crate::session::RuleKey;
+use crate::session::{RuleKey, StatelessRule};
 use crate::tables::Tables;
 use crate::trace::Observer;
 use packet::{Headers, Mac, Time};
@@ -95,7 +95,9 @@ impl<O: Observer> Walk<'_, O> {
                 Err(self.drop(stage, reason, &port.name, rule))
             }
             None => {
-                self.plan.ethernet.extend(checked.rule.map(|rule| rule.id));
+                self.plan
+                    .stateless
+                    .extend(checked.rule.map(|rule| StatelessRule::Ethernet(rule.id)));
                 Ok(())
             }
         }
@@ -120,7 +122,7 @@ impl<O: Observer> Walk<'_, O> {
                 parse: None,
             });
         }
-        self.plan.ethernet.extend(checked.rule.map(|rule| rule.id));
+        self.plan.stateless.extend(checked.rule.map(|rule| StatelessRule::Ethernet(rule.id)));
         None
     }
 }

@@ -5,12 +5,10 @@
 //! first: a rule that changed takes effect, whichever packet came. Unless sessions are to be kept
 //! ([`PolicyChange::Keep`]): then a record stays what it is until it expires.
 
-use super::{Stop, View, Walk};
+use super::{Stop, Walk};
 use crate::drops::{DropReason, Stage};
 use crate::network::{Action, PolicyChange, Port, PortId, Rule, Vnic};
-use crate::session::{
-    Direction, FlowClass, Progress, RecordKind, RuleKey, StageRecord, TcpState, TimerClass,
-};
+use crate::session::{Direction, RecordKind, RuleKey, StageRecord, TimerClass};
 use crate::trace::Observer;
 use crate::tuple::{Node, Tuple};
 use packet::{IcmpErrorKind, IcmpMessage, Transport};
@@ -56,7 +54,6 @@ impl<O: Observer> Walk<'_, O> {
         } else {
             self.may_begin().map_err(|reason| self.drop(stage, reason, &port.name, None))?;
         }
-        self.flood_protection(id, stage, port, tuple.protocol)?;
         let rule = rule.map(|r| r.id);
         self.plan.records.push(StageRecord {
             node,
@@ -65,6 +62,7 @@ impl<O: Observer> Walk<'_, O> {
             kind: RecordKind::Firewall { rule, ingress, judged: tuple, icmp },
             timers: TimerClass::Dfw,
         });
+        self.flood_protection_at_vnic(id, stage, port)?;
         self.note(stage, &port.name, || match rule {
             Some(id) => format!("allowed by rule {id}"),
             None => "allowed: no rule applies".to_owned(),
@@ -148,36 +146,6 @@ impl<O: Observer> Walk<'_, O> {
             }
         });
         Ok(())
-    }
-
-    /// Refuses a flow that the firewall at a vNIC does not know if the vNIC has as many of its class as it
-    /// may. Those that this packet's own flow takes the place of are over.
-    fn flood_protection(
-        &mut self,
-        id: PortId,
-        stage: Stage,
-        port: &Port,
-        protocol: u8,
-    ) -> Stop<()> {
-        let View { net, sessions, .. } = self.view;
-        let progress = match &self.session {
-            Some((session, _)) => session.progress,
-            None if self.plan.picked_up => Progress::Tcp(TcpState::under_way()),
-            None => Progress::new(protocol),
-        };
-        let Some(class) = FlowClass::of(protocol, progress) else { return Ok(()) };
-        let Some(most) = net.firewall.flood.limit(class) else { return Ok(()) };
-        let replaced = self.plan.replaces.iter().filter_map(|id| sessions.get(*id));
-        let over = replaced
-            .filter(|session| session.flow_class() == Some(class))
-            .flat_map(|session| session.records)
-            .filter(|record| record.node == Node::Firewall(id))
-            .count();
-        if sessions.flows(id, class).saturating_sub(over) < most as usize {
-            return Ok(());
-        }
-        self.note(stage, &port.name, || format!("it has {most} flows of this kind already"));
-        Err(self.drop(stage, DropReason::FloodProtection, &port.name, None))
     }
 
     fn refuse_unless_allowed(

@@ -11,7 +11,7 @@ use super::nat::Translation;
 use super::{Stop, Walk, firewall_stage};
 use crate::drops::DropReason;
 use crate::network::{Action, FirewallMatch, GatewayRule, NatAction, NatRule, Router, RouterId};
-use crate::session::{Direction, RecordKind, RuleKey, StageRecord, TimerClass};
+use crate::session::{Direction, RecordKind, RuleKey, StageRecord, StatelessRule, TimerClass};
 use crate::trace::Observer;
 use crate::tuple::{Node, Tuple};
 use packet::{Icmp, IcmpErrorKind, IcmpMessage, Transport};
@@ -136,6 +136,7 @@ impl<O: Observer> Walk<'_, O> {
         let rule = router.gateway_firewall.lookup(crossing.inward, crossing.judged, icmp);
         self.refuse_unless_passed(id, router, rule)?;
         if let Some(rule) = rule.filter(|r| !r.stateful) {
+            self.plan.stateless.push(StatelessRule::GatewayFirewall(id, rule.id));
             self.note(stage, &router.name, || {
                 format!("allowed by stateless rule {} '{}'", rule.id, rule.name)
             });
@@ -188,7 +189,8 @@ impl<O: Observer> Walk<'_, O> {
         });
         let rule = itself.and_then(|t| router.gateway_firewall.lookup(inward, t, self.icmp_code()));
         self.refuse_unless_passed(id, router, rule)?;
-        if rule.is_some_and(|r| !r.stateful) {
+        if let Some(rule) = rule.filter(|r| !r.stateful) {
+            self.plan.stateless.push(StatelessRule::GatewayFirewall(id, rule.id));
             return Ok(());
         }
         Err(self.drop(firewall_stage(router), DropReason::IcmpUnmatched, &router.name, None))

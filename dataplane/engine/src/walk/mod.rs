@@ -16,6 +16,7 @@
 mod balancer;
 mod ethernet;
 mod firewall;
+mod flood;
 mod gateway_firewall;
 mod nat;
 mod neighbor;

@@ -19,7 +19,7 @@ use crate::hash::hash_of;
 use crate::network::{
     AddressRange, FirewallMatch, Interface, NatAction, NatRule, Router, RouterId, Side, offset,
 };
-use crate::session::{Direction, RecordKind, RuleKey, StageRecord, TimerClass};
+use crate::session::{Direction, RecordKind, RuleKey, StageRecord, StatelessRule, TimerClass};
 use crate::trace::Observer;
 use crate::tuple::{Node, Tuple};
 use packet::Addr;
@@ -139,6 +139,7 @@ impl<O: Observer> Walk<'_, O> {
             return Err(self.drop(stage, DropReason::IcmpUnmatched, &router.name, key));
         }
         self.translate(from, to);
+        self.plan.stateless.push(StatelessRule::Nat(id, rule.id));
         self.note(stage, &router.name, || {
             let (side, address) =
                 if from.src == to.src { ("destination", to.dst) } else { ("source", to.src) };
@@ -180,6 +181,8 @@ impl<O: Observer> Walk<'_, O> {
         let timers = TimerClass::Gateway;
         let node = Node::Gateway(id);
         self.plan.records.push(StageRecord { node, before, after, kind, timers });
+        // From now on the record translates what a rule without state did for this packet, and counts.
+        self.plan.stateless.retain(|rule| !matches!(rule, StatelessRule::Nat(at, _) if *at == id));
     }
 
     /// A packet that leaves by an uplink: gateway firewall, unless it was judged as it came in, then

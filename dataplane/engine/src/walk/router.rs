@@ -2,7 +2,7 @@
 //!
 //! Order: sanity of addresses (RFC 1812, 5.3.7), reverse path check (RFC 3704), known flow, virtual
 //! server, NAT of the destination, the gateway's firewall if it came by an uplink, local delivery, TTL,
-//! route, firewall and NAT of the source if it leaves by an uplink, MTU. ICMP errors carry the address
+//! route, firewall and NAT of the source if it leaves by an uplink, flood protection, MTU. ICMP errors carry the address
 //! of the interface that the packet came in by.
 
 use super::nat::Translation;
@@ -74,6 +74,7 @@ impl<O: Observer> Walk<'_, O> {
                 self.turn_around(id, router, hop.interface == from, &way)?;
             }
         }
+        self.flood_protection_at_gateway(id, router)?;
         self.fits(stage, router, entry, exit)?;
         let next = match exit.attachment {
             Attachment::Router(next, interface) => Place::Router(next, interface),

@@ -246,7 +246,7 @@ impl Worker {
                 }
             });
         }
-        for rule in &seen.ethernet {
+        for rule in &seen.stateless {
             self.counters.count_passed(*rule, Traffic { packets, bytes }, last_seen);
         }
         let Some((owner, direction)) = seen.session else { return };
@@ -304,7 +304,7 @@ fn action<'a, const W: usize>(
             learned: plan.learned.map(|l| l.segment),
         },
         terms: Terms {
-            ethernet: &plan.ethernet,
+            stateless: &plan.stateless,
             objects: &plan.reads.objects,
             asked: &plan.reads.addresses,
         },

@@ -27,7 +27,7 @@ pub use trace::{Trace, TraceEnd};
 
 use crate::cache::{FlowCache, State};
 use crate::network::{Network, PortId};
-use crate::session::{FlowClass, RuleKey, Session, SessionId, TimerSettings, Traffic};
+use crate::session::{FlowClass, FlowPlace, RuleKey, Session, SessionId, TimerSettings, Traffic};
 use crate::tables::{Accounting, Counters, DropKey, Held, Hit, NeighborEntry, PortTraffic};
 use crate::trace::Step;
 use crate::walk::View;
@@ -256,11 +256,11 @@ impl Worker {
         self.all_counters().hits
     }
 
-    /// How many flows of `class` the distributed firewall at a vNIC remembers: what flood protection
-    /// limits.
-    pub fn flows(&mut self, port: PortId, class: FlowClass) -> usize {
+    /// How many flows of `class` the distributed firewall at a vNIC, or a gateway, remembers: what flood
+    /// protection limits.
+    pub fn flows(&mut self, place: impl Into<FlowPlace>, class: FlowClass) -> usize {
         self.collect();
-        self.shared.sessions.flows(port, class)
+        self.shared.sessions.flows(place.into(), class)
     }
 
     /// Traffic of every port.

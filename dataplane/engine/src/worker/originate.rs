@@ -6,7 +6,7 @@
 use super::Worker;
 use crate::drops::Drop;
 use crate::network::{GroupTraffic, Network, PortId};
-use crate::session::Traffic;
+use crate::session::{StatelessRule, Traffic};
 use crate::walk::check_ethernet;
 use packet::{Frame, Time, parse};
 
@@ -56,7 +56,7 @@ impl Worker {
         port: PortId,
         frame: &Frame,
         now: Time,
-    ) -> Result<(Option<u32>, Option<GroupTraffic>), Drop> {
+    ) -> Result<(Option<StatelessRule>, Option<GroupTraffic>), Drop> {
         let Some((at, vnic)) = net.port(port).and_then(|p| Some((p, p.vnic.as_ref()?))) else {
             return Ok((None, None));
         };
@@ -65,7 +65,10 @@ impl Worker {
             check_ethernet(net, &self.shared.tables, (port, at, vnic), &headers, true, now);
         match checked.refused {
             Some(drop) => Err(drop),
-            None => Ok((checked.rule.map(|rule| rule.id), checked.metered)),
+            None => {
+                let rule = checked.rule.map(|rule| StatelessRule::Ethernet(rule.id));
+                Ok((rule, checked.metered))
+            }
         }
     }
 }

@@ -282,7 +282,7 @@ impl Worker {
         }
         if passed || matches!(outcome.verdict, Verdict::Consume(_)) {
             let traffic = Traffic { packets: wire_packets(&frame, &headers), bytes };
-            for rule in &outcome.plan.ethernet {
+            for rule in &outcome.plan.stateless {
                 self.counters.count_passed(*rule, traffic, now);
             }
         }
