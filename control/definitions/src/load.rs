@@ -240,7 +240,12 @@ impl Loader {
                             key: key.into(),
                             line,
                             column,
-                            value: Node { line, column, value: Value::Text(value.into()) },
+                            value: Node {
+                                line,
+                                column,
+                                quoted: false,
+                                value: Value::Text(value.into()),
+                            },
                         });
                     }
                 }

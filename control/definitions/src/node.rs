@@ -20,6 +20,8 @@ pub(crate) struct Node {
     pub line: u32,
     /// From 1, in characters.
     pub column: u32,
+    /// A text that stands in quotes, or in a block, and would be a word for true or false without.
+    pub quoted: bool,
     pub value: Value,
 }
 
@@ -34,6 +36,15 @@ pub(crate) enum Value {
     Text(Box<str>),
     Seq(Vec<Node>),
     Map(Vec<Entry>),
+}
+
+/// What a word for true or false means that is none in YAML 1.2.
+pub(crate) fn boolean_word(word: &str) -> Option<bool> {
+    match word.to_ascii_lowercase().as_str() {
+        "y" | "yes" | "on" => Some(true),
+        "n" | "no" | "off" => Some(false),
+        _ => None,
+    }
 }
 
 /// A key with its value. Keys of one mapping are different.
@@ -460,17 +471,10 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'de, '_> {
         visitor.visit_unit()
     }
 
-    /// YAML 1.1's words for true and false count where a boolean is wanted.
+    /// YAML 1.1's words for true and false count where a boolean is wanted; in quotes they are text.
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        let word = match &self.node.value {
-            Value::Text(text) => text.to_ascii_lowercase(),
-            _ => String::new(),
-        };
-        let value = match word.as_str() {
-            "y" | "yes" | "on" => true,
-            "n" | "no" | "off" => false,
-            _ => return self.deserialize_any(visitor),
-        };
+        let word = self.node.text().filter(|_| !self.node.quoted).and_then(boolean_word);
+        let Some(value) = word else { return self.deserialize_any(visitor) };
         let node = self.node;
         visitor.visit_bool(value).map_err(|fault: Fault| fault.or_at(node.line, node.column))
     }

@@ -11,7 +11,7 @@ use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::budget::BudgetBreach;
 use serde_saphyr::{DuplicateKeyPolicy, Error, MergeKeyPolicy, Options, Spanned};
 
-use crate::node::{Entry, Fault, Node, Value, excerpt};
+use crate::node::{Entry, Fault, Node, Value, boolean_word, excerpt};
 
 /// The most octets of one file.
 pub(crate) const MAX_FILE: usize = 16 * 1024 * 1024;
@@ -119,13 +119,36 @@ pub(crate) fn parse(bytes: &[u8], nodes: &mut usize) -> Result<Vec<Node>, Unread
 
 /// The documents of a stream; `nodes` falls by what they take.
 fn stream(text: &str, nodes: &mut usize) -> Result<Vec<Node>, Error> {
-    let documents: Vec<Node> = serde_saphyr::from_str_multiple_with_options::<Node, Vec<Node>>(
+    let mut documents: Vec<Node> = serde_saphyr::from_str_multiple_with_options::<Node, Vec<Node>>(
         text,
         options(*nodes, DuplicateKeyPolicy::Error),
     )?;
     let used: usize = documents.iter().map(Node::count).sum();
     *nodes = nodes.saturating_sub(used);
+    let mut lines = Vec::new();
+    documents.iter_mut().for_each(|document| mark_quoted(document, text, &mut lines));
     Ok(documents)
+}
+
+/// Marks the words for true and false that stand in quotes: the reader does not tell. `lines` are those of the
+/// text, once somebody needs them. What an alias stands for counts as unquoted.
+fn mark_quoted<'t>(node: &mut Node, text: &'t str, lines: &mut Vec<&'t str>) {
+    match &mut node.value {
+        Value::Text(word) if boolean_word(word).is_some() => {
+            if lines.is_empty() {
+                lines.extend(text.split('\n'));
+            }
+            let line = node.line.checked_sub(1).and_then(|at| lines.get(at as usize));
+            let before = node.column.saturating_sub(1) as usize;
+            let first = line.and_then(|line| line.chars().nth(before));
+            node.quoted = matches!(first, Some('"' | '\'' | '|' | '>'));
+        }
+        Value::Seq(items) => items.iter_mut().for_each(|item| mark_quoted(item, text, lines)),
+        Value::Map(entries) => {
+            entries.iter_mut().for_each(|entry| mark_quoted(&mut entry.value, text, lines));
+        }
+        _ => {}
+    }
 }
 
 /// What is told of a text that could not be read.
@@ -238,6 +261,7 @@ impl<'de> Deserialize<'de> for Node {
         Ok(Node {
             line: narrow(spanned.referenced.line()),
             column: narrow(spanned.referenced.column()),
+            quoted: false,
             value: spanned.value,
         })
     }
@@ -378,6 +402,21 @@ mod tests {
         ] {
             assert_eq!(one(&format!("x: {text}")).at("x").value, value, "{text}");
         }
+    }
+
+    #[test]
+    fn a_word_for_true_knows_whether_it_stands_in_quotes() {
+        let node =
+            one("a: yes\nb: \"yes\"\nc: ['no', no, \"é\", \"off\"]\nd: |-\n  on\ne: \"true\"\n");
+        assert!(!node.at("a").quoted && node.at("b").quoted);
+        let list = [0, 1, 2, 3].map(|i| node.at("c").item(i).quoted);
+        assert_eq!(list, [true, false, false, true]);
+        assert!(node.at("d").quoted);
+        assert_eq!(node.at("e").value, Value::Text("true".into()));
+        // Objects that follow each other, and a byte order mark.
+        let docs = parse(b"{\"a\": \"no\"} {\"b\": \"yes\"}", &mut 1000).unwrap();
+        assert!(docs[0].at("a").quoted && docs[1].at("b").quoted);
+        assert!(one("\u{feff}{a: 'on'}").at("a").quoted);
     }
 
     #[test]

@@ -162,6 +162,10 @@ fn an_active_active_tier0_keeps_no_sessions() {
             "  gatewayFirewall: {rules: [{name: a, action: DROP, stateful: true}]}",
             "haMode: active-standby",
         ),
+        (
+            "  gatewayFirewall: {floodProtection: {udp: 1}}",
+            "an active-active Tier-0 remembers no flows",
+        ),
     ] {
         refused("Tier0Gateway", spec, part);
     }

@@ -143,6 +143,34 @@ fn ethernet_rules() {
 }
 
 #[test]
+fn a_gateways_limits_are_nsxs_where_they_are_left_out() {
+    let of = |text: &str| spec(text).tier1.gateway_firewall.flood_protection;
+    assert_eq!(of("  hosts: 1\n"), None);
+    let stated = of("  tier1: {gatewayFirewall: {floodProtection: {udp: 7}}}\n").unwrap();
+    // NSX 4.1 administration guide, Flood Protection: the defaults of an edge gateway.
+    assert_eq!((stated.tcp_half_open, stated.udp, stated.icmp), (1_000_000, 7, 10_000));
+    assert_eq!((stated.other, stated.nat), (10_000, None));
+    let nat = of("  tier1: {gatewayFirewall: {floodProtection: {nat: 4294967295}}}\n").unwrap();
+    assert_eq!(nat.nat, Some(u32::MAX));
+}
+
+#[test]
+fn a_gateways_limits_have_bounds() {
+    for (limits, part) in [
+        ("tcpHalfOpen: 0", "tcpHalfOpen 0 is not in 1..1000000"),
+        ("udp: 1000001", "udp 1000001 is not in 1..1000000"),
+        ("icmp: 0", "icmp 0 is not in 1..1000000"),
+        ("other: 1000001", "other 1000001 is not in 1..1000000"),
+        ("nat: 0", "nat 0 is not in 1..4294967295"),
+        ("nats: 1", "unknown field 'nats'"),
+    ] {
+        let firewall = format!("{{gatewayFirewall: {{floodProtection: {{{limits}}}}}}}");
+        let found = errors(&cluster(&format!("  tier1: {firewall}\n"))).join("\n");
+        assert!(found.contains(part), "{limits}: {found}");
+    }
+}
+
+#[test]
 fn faults() {
     let rule = |fields: &str| {
         format!(

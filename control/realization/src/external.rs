@@ -47,7 +47,8 @@ pub(crate) fn check(
                 });
                 if let Some(what) = what {
                     let message = format!("natRules[{at}]: {} {net} is also {what}", rule.action);
-                    messages.fault(&gateway.subject, message, "give the rule addresses of its own");
+                    let subject = gateway.subject.at_line(rule.line);
+                    messages.fault(&subject, message, "give the rule addresses of its own");
                     break;
                 }
             }

@@ -23,6 +23,15 @@ impl Subject {
         Subject { object, source: meta.source.clone() }
     }
 
+    /// The same, pointing at a line of the object; 0 is no line.
+    pub(crate) fn at_line(&self, line: u32) -> Subject {
+        let mut at = self.clone();
+        if line > 0 {
+            at.source.line = line;
+        }
+        at
+    }
+
     fn diagnostic(&self, severity: Severity, message: String, help: Option<String>) -> Diagnostic {
         Diagnostic {
             file: self.source.file.clone(),

@@ -21,6 +21,7 @@ use crate::addressing::Cluster;
 use crate::allocate::{Pool, Request, assign};
 use crate::allocations::Allocations;
 use crate::fault::{Messages, Subject};
+use crate::security::gateway_flood_limits;
 use crate::topology::tier0_name;
 use crate::unmatched::notice_shadowed_at_gateway;
 
@@ -73,7 +74,9 @@ impl Gateway {
     ) -> GatewayFirewall {
         let mut rules: Vec<GatewayRule> =
             (1u32..).zip(&definition.rules).map(|(place, rule)| self.rule(place, rule)).collect();
-        if !rules.is_empty() || definition.default_action != GatewayAction::Allow {
+        // What is limited is remembered: by the default rule, if there is no other.
+        let limited = definition.flood_protection.is_some();
+        if limited || !rules.is_empty() || definition.default_action != GatewayAction::Allow {
             rules.push(self.default_rule(definition.default_action));
         }
         let ordered = GatewayFirewall::new(definition.enabled, rules);
@@ -98,7 +101,8 @@ impl Gateway {
             rule.id = given.get(&key(rule)).and_then(|n| u32::try_from(*n).ok()).unwrap_or(0);
             next.gateway_rules.insert(key(rule), rule.id);
         }
-        let firewall = GatewayFirewall::new(definition.enabled, numbered);
+        let firewall = GatewayFirewall::new(definition.enabled, numbered)
+            .with_flood(gateway_flood_limits(definition));
         notice_shadowed_at_gateway(&firewall, &self.subject, messages);
         firewall
     }

@@ -168,7 +168,8 @@ fn explicit(
     let Some(action) = action(rule) else {
         let message =
             format!("natRules[{at}]: {} cannot translate to {}", rule.action, rule.translated);
-        messages.fault(subject, message, "see the fields of natRules in the reference");
+        let subject = subject.at_line(rule.line);
+        messages.fault(&subject, message, "see the fields of natRules in the reference");
         return None;
     };
     let stated = match rule.action {

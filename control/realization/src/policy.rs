@@ -70,7 +70,7 @@ pub(crate) fn compile(
     drafts.append(&mut isolation);
     drafts.extend(namespace_sections(definitions, cluster, &places));
 
-    let mut ethernet = security::ethernet_rules(definitions, cluster, &places);
+    let mut ethernet = security::ethernet_rules(definitions, cluster, &places, messages);
     let names = ethernet.iter().map(|d| &d.rule.name).chain(drafts.iter().map(|d| &d.rule.name));
     let numbers = number(names, cluster, kept, next, messages);
     let number = |name: &str| numbers.get(name).copied().unwrap_or(0);

@@ -14,6 +14,7 @@ use engine::network::{
 use engine::{FloodLimits, TimerClass, TimerOverrides, TimerProfile, TimerSettings, TimerState};
 
 use crate::addressing::Cluster;
+use crate::fault::{Messages, Subject};
 use crate::pod_sets::{Places, PodSet};
 use crate::rules::selector_text;
 
@@ -31,13 +32,14 @@ pub(crate) fn ethernet_rules(
     definitions: &Definitions,
     cluster: &Cluster<'_>,
     places: &Places<'_>,
+    messages: &mut Messages,
 ) -> Vec<EthernetDraft> {
     let mut written: Vec<&own::EthernetRule> =
         cluster.spec().distributed_firewall.ethernet_rules.iter().collect();
     written.sort_by_key(|rule| (rule.priority, &rule.name));
     let origin = format!("SupervisorCluster {}", cluster.object.meta.name);
-    written
-        .into_iter()
+    let drafts: Vec<EthernetDraft> = written
+        .iter()
         .map(|rule| EthernetDraft {
             rule: EthernetRule {
                 id: 0,
@@ -60,7 +62,15 @@ pub(crate) fn ethernet_rules(
             },
             pods: selected(&rule.applied_to, definitions, places),
         })
-        .collect()
+        .collect();
+    let subject = Subject::new("SupervisorCluster", &cluster.object.meta);
+    for (rule, draft) in written.iter().zip(&drafts) {
+        if draft.pods.is_empty() && !rule.applied_to.is_empty() {
+            let message = format!("Ethernet rule '{}': appliedTo selects no pod", rule.name);
+            messages.notice(&subject, message, "until there is one, the rule has no effect");
+        }
+    }
+    drafts
 }
 
 fn stations(written: &[definitions::text::MacOrGroup], excluded: bool) -> MacSet {
@@ -127,7 +137,20 @@ pub(crate) fn policy_change(spec: &SupervisorClusterSpec) -> PolicyChange {
 pub(crate) fn flood_limits(spec: &SupervisorClusterSpec) -> FloodLimits {
     let own::FloodProtection { tcp_half_open, udp, icmp, other } =
         spec.distributed_firewall.flood_protection;
-    FloodLimits { tcp_half_open, udp, icmp, other }
+    FloodLimits { tcp_half_open, udp, icmp, other, nat: None }
+}
+
+/// Most flows that a gateway remembers.
+pub(crate) fn gateway_flood_limits(firewall: &own::GatewayFirewall) -> FloodLimits {
+    let own::GatewayFloodProtection { tcp_half_open, udp, icmp, other, nat } =
+        firewall.flood_protection.unwrap_or_default();
+    FloodLimits {
+        tcp_half_open: Some(tcp_half_open),
+        udp: Some(udp),
+        icmp: Some(icmp),
+        other: Some(other),
+        nat,
+    }
 }
 
 /// Timers and limits of the session table.

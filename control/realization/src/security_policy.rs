@@ -6,7 +6,7 @@
 //!
 //! These rules are not TCP strict, as NSX's own are not by default: a connection that is under way is picked up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use definitions::model::{
@@ -42,6 +42,8 @@ fn section<'p>(
 ) -> Vec<Draft> {
     let subject = Rc::new(Subject::new("SecurityPolicy", &policy.meta));
     let rules = policy.rules.iter().enumerate();
+    // Most rules of a policy are applied to the same pods: that is told once.
+    let mut told = BTreeSet::new();
     rules
         .flat_map(|(at, rule)| {
             let author = Author { subject: Rc::clone(&subject), rule: at };
@@ -52,6 +54,10 @@ fn section<'p>(
                     rule.applied_to.iter().any(|selector| selector.matches(&pod.meta.labels))
                 })
             });
+            if applied.is_empty() && !rule.applied_to.is_empty() && told.insert(&rule.applied_to) {
+                let message = format!("rules[{at}]: appliedTo selects no pod");
+                messages.notice(&subject, message, "until there is one, the rule has no effect");
+            }
             let written = Written {
                 template: template(policy, rule),
                 name: &name,

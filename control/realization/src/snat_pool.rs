@@ -167,10 +167,14 @@ fn resolve(pools: &[SnatPool], service: &Service) -> Result<usize, (SnatError, S
     };
     let mut found = pools.iter().enumerate().filter(|(_, p)| p.name == *name);
     let Some((at, pool)) = found.next() else {
-        let known: Vec<&str> = pools.iter().map(|p| p.name.as_str()).take(8).collect();
+        let mut known: Vec<&str> = pools.iter().map(|p| p.name.as_str()).collect();
+        known.sort_unstable();
+        known.dedup();
+        let more = if known.len() > 8 { " and more" } else { "" };
+        known.truncate(8);
         let known = match known.as_slice() {
             [] => "the cluster has no snatPools".to_owned(),
-            _ => format!("there are {}", known.join(", ")),
+            _ => format!("there are {}{more}", known.join(", ")),
         };
         return Err((SnatError::PoolNotFound, format!("no pool is called '{name}'; {known}")));
     };

@@ -193,6 +193,71 @@ fn a_vip_from_outside_by_pool_and_transparent() {
 }
 
 #[test]
+fn its_own_member_behind_a_transparent_vip_sees_the_vip() {
+    for cache in [true, false] {
+        let mut net = lab();
+        vips(&mut net, vec![server(VIP, 17, 53, &[member(A, 53, None)], PoolSnat::Transparent)]);
+        let mut b = Bench::with_cache(net, cache);
+        b.introduce_all();
+        for _ in 0..3 {
+            let tx = b.go(A, from(A, VIP).udp(5000, 53));
+            assert_eq!(seen(&tx), line(POD_A, &format!("{VIP}:5000 > {A}:53")));
+            let tx = b.go(A, from(A, VIP).udp(53, 5000));
+            assert_eq!(seen(&tx), line(POD_A, &format!("{VIP}:53 > {A}:5000")));
+        }
+        assert_eq!(b.worker.sessions().len(), 1);
+        // A client that is no member keeps its address.
+        let tx = b.go(B, from(B, VIP).udp(5000, 53));
+        assert_eq!(seen(&tx), line(POD_A, &format!("{B}:5000 > {A}:53")));
+        // Asked from the service's own port, question and answer would be one tuple.
+        let tx = b.go(A, from(A, VIP).udp(53, 53));
+        let (source, _) = headers(&tx[0].1).ip().unwrap().ports();
+        assert_ne!(source, 53);
+        let tx = b.go(A, from(A, VIP).udp(53, source));
+        assert_eq!(seen(&tx), line(POD_A, &format!("{VIP}:53 > {A}:53")));
+    }
+}
+
+#[test]
+fn an_answer_does_not_come_untranslated_when_the_balancer_has_forgotten() {
+    for cache in [true, false] {
+        let mut net = lab();
+        cluster_ips(
+            &mut net,
+            vec![server(CLUSTER, 6, 80, &[member(B, 80, None)], PoolSnat::Transparent)],
+        );
+        let mut b = Bench::with_cache(net, cache);
+        b.introduce_all();
+        b.go(C, from(C, CLUSTER).tcp(4000, 80, SYN).seq(0));
+        b.go(B, from(B, C).tcp(80, 4000, SYN | ACK).seq(0).ack(1));
+        let sent = b.go(C, from(C, CLUSTER).tcp(4000, 80, ACK).seq(1).ack(1)).remove(0).1;
+        let answer = || from(B, C).tcp(80, 4000, ACK | PSH).seq(1).ack(1).payload(b"x");
+        assert_eq!(seen(&b.go(B, answer())), line(POD_C, &format!("{CLUSTER}:80 > {C}:4000")));
+        let timers = b.net.timers;
+        let established = engine::TimerState::TcpEstablished;
+        let [balancer, firewall] = [engine::TimerClass::Balancer, engine::TimerClass::Dfw]
+            .map(|class| timers.timeout(class, established));
+        assert!(balancer < firewall);
+        b.advance(b.now + balancer);
+        assert_eq!(b.worker.sessions().len(), 1, "the firewall remembers");
+        assert!(b.go(B, answer()).is_empty());
+        assert_eq!(b.only_drop(), (Stage::Dlb, DropReason::NoSession, "pod/c".into()));
+        // An error about what the member got is one about nothing that the client sent.
+        let kind = IcmpErrorKind::PortUnreachable;
+        let error = packet::icmp_error(&sent, &headers(&sent), kind, ip(B)).unwrap();
+        assert!(b.send(POD_B, error).is_empty());
+        assert!(b.worker.drops().keys().any(|d| d.stage == Stage::Dlb
+            && d.reason == DropReason::IcmpUnmatched
+            && d.object == "pod/c"));
+        // The client begins anew, and is answered.
+        let tx = b.go(C, from(C, CLUSTER).tcp(4001, 80, SYN).seq(0));
+        assert_eq!(seen(&tx), line(POD_B, &format!("{C}:4001 > {B}:80")));
+        let tx = b.go(B, from(B, C).tcp(80, 4001, SYN | ACK).seq(0).ack(1));
+        assert_eq!(seen(&tx), line(POD_C, &format!("{CLUSTER}:80 > {C}:4001")));
+    }
+}
+
+#[test]
 fn a_vip_from_a_pod_takes_the_pools_source_and_no_nat_rule() {
     let mut b = bench(balanced(automap()));
     let tx = b.go(C, from(C, VIP).udp(5000, 53));

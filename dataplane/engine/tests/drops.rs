@@ -99,6 +99,15 @@ fn cases() -> Vec<Case> {
             let b = edited(|net| net.routers[1].gateway_firewall = GatewayFirewall::default().with_flood(flood));
             sends(b, A, [from(A, H1).udp(1, 2), from(A, H1).tcp(2, 2, SYN)])
         }),
+        case(R::NoSession, S::Dlb, "pod/c", || {
+            let b = edited(|net| cluster_ips(net, vec![server(CLUSTER, 6, 80, &[member(B, 80, None)], PoolSnat::Transparent)]));
+            let mut b = sends(b, C, [from(C, CLUSTER).tcp(4000, 80, SYN).seq(0)]);
+            b = sends(b, B, [from(B, C).tcp(80, 4000, SYN | ACK).seq(0).ack(1)]);
+            b = sends(b, C, [from(C, CLUSTER).tcp(4000, 80, ACK).seq(1).ack(1)]);
+            // tcp-established: the firewall remembers longer than the balancer.
+            b.advance(Time::from_secs(20_000));
+            sends(b, B, [from(B, C).tcp(80, 4000, ACK).seq(1).ack(1)])
+        }),
         case(R::RouterAdvertisement, S::Vnic, "pod/a", || {
             let f = FrameBuilder::new(ip("2001:db8:a::12"), ip("ff02::1")).macs(mac(1), Mac([0x33, 0x33, 0, 0, 0, 1]));
             sent(bench(), POD_A, f.ttl(255).icmp(134, 0, [64, 0, 7, 8]).payload(&[0; 8]).build())

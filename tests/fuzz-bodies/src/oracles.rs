@@ -28,8 +28,6 @@ pub struct Memory {
     marked: HashMap<u64, (u8, Mac)>,
     /// Ports that sent something to a service in this batch: a pod may be its own backend, and can never block itself.
     to_service: HashSet<PortId>,
-    /// Source ports, by place and protocol, from which somebody ever spoke to a service.
-    clients: HashSet<(Place, u8, u16)>,
     /// Somebody outside sends with the Tier-0's MAC: what leaves on his network may be his own.
     impostor: bool,
     /// A frame of this batch was broken, or waits: what leaves may be broken too.
@@ -58,7 +56,6 @@ impl Memory {
             let Some(ip) = headers.ip() else { continue };
             if within(&SERVICES, ip.dst) {
                 self.to_service.insert(*port);
-                self.clients.insert((place(lab, *port), ip.protocol, ip.ports().0));
             }
             if ip.embedded().is_none() {
                 self.conversations.insert((place(lab, *port), Tuple::of(ip)));
@@ -130,10 +127,7 @@ impl Memory {
             let at = place(lab, port);
             // What goes from one host outside to another is routed like any packet: nobody has state there.
             let ours = !outside || is_inside(ip.src);
-            // A balancer forgets an idle connection before the firewall does (docs/choices.md, timers of one connection): an
-            // error about it then comes as the member sent it.
-            let forgotten = self.clients.contains(&(at, quote.protocol, quote.src_port));
-            let known = self.conversations.contains(&(at, quoted)) || forgotten;
+            let known = self.conversations.contains(&(at, quoted));
             if ours && routed && !self.impostor && !known {
                 return Err(format!("an ICMP error about {quoted}, which its receiver never sent"));
             }

@@ -8,7 +8,7 @@
 //!
 //! Left out: IPv6 fragments and services (there are no virtual IPv6 addresses), ARP and neighbour discovery (but for neighbours that
 //! do not answer), groups, Endpoints written by hand, REFLEXIVE rules, DNAT to targets outside, the firewall of the Tier-0, what
-//! Ethernet rules count, `ncp/snat_pool`, `onPolicyChange: keep`, flood protection, and timers other than NSX's.
+//! rules without state count, `ncp/snat_pool`, `onPolicyChange: keep`, flood protection, and timers other than NSX's.
 
 mod counters;
 mod fragments;

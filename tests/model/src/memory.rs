@@ -108,6 +108,8 @@ struct Conversation {
     serial: u64,
     last: Duration,
     protocol: Protocol,
+    /// As its first packet was sent.
+    began: Flow,
 }
 
 impl Conversation {
@@ -187,6 +189,11 @@ impl Memories {
     pub(crate) fn is_fresh_at_gateways(&self, serial: u64, now: Duration) -> bool {
         let of = self.conversation(serial);
         of.is_some_and(|c| c.last + lifetime(Column::Gateway, c.state()) > now)
+    }
+
+    /// How a conversation began, as it was sent.
+    pub(crate) fn began(&self, serial: u64) -> Option<Flow> {
+        self.conversation(serial).map(|c| c.began)
     }
 
     /// Whether a connection is over, so that a SYN begins another one.
@@ -297,7 +304,8 @@ impl Memories {
             }
             Content::Echo { .. } | Content::Error { .. } => Protocol::Query,
         };
-        self.conversations.push(Conversation { serial: self.serial, last: now, protocol });
+        let began = packet.flow();
+        self.conversations.push(Conversation { serial: self.serial, last: now, protocol, began });
         self.serial
     }
 

@@ -1,14 +1,16 @@
 //! NAT rules and the firewall of a gateway, Tier-1 or Tier-0.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::security;
 use crate::diagnostic::Subject;
 use crate::node::{Fault, Node, excerpt};
 use crate::own::{
-    GatewayFirewall, GatewayRule, HaMode, NatAction, NatMatch, NatRule, PortRange, RuleService,
+    GatewayFirewall, GatewayRule, HaMode, NatAction, NatMatch, NatRule, PortRange, RuleAddresses,
+    RuleService,
 };
 
 /// The most addresses of an SNAT pool.
@@ -74,6 +76,32 @@ pub(super) fn nat_rules(
         }
         nat_rule(subject, at, rule);
     }
+    identical(subject, at, rules);
+}
+
+/// Tells of rules without a name that say the same as another one: they are one rule.
+fn identical(subject: &mut Subject<'_>, at: &Node, rules: &[NatRule]) {
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    for (index, rule) in rules.iter().enumerate().filter(|(_, rule)| rule.name.is_none()) {
+        // Where it stands is no part of what it says.
+        let says = format!("{:?}", NatRule { line: 0, ..rule.clone() });
+        match seen.get(&says) {
+            Some(first) => subject.notice(
+                at.item(index),
+                format!("natRules[{index}] says the same as natRules[{first}]: it has no effect"),
+            ),
+            None => {
+                seen.insert(says, index);
+            }
+        }
+    }
+}
+
+/// Notes at each rule where it stands; `at` is the list's place.
+pub(super) fn place_rules(at: &Node, rules: &mut [NatRule]) {
+    for (index, rule) in rules.iter_mut().enumerate() {
+        rule.line = at.item(index).line;
+    }
 }
 
 fn nat_rule(subject: &mut Subject<'_>, at: &Node, rule: &NatRule) {
@@ -86,8 +114,12 @@ fn nat_rule(subject: &mut Subject<'_>, at: &Node, rule: &NatRule) {
         }
     }
     if rule.translated_port.is_some() && action != NatAction::Dnat {
-        let message =
-            format!("translatedPort is for DNAT; {action} keeps ports or finds free ones");
+        let ports = if action == NatAction::Snat {
+            "keeps ports or finds free ones"
+        } else {
+            "keeps ports"
+        };
+        let message = format!("translatedPort is for DNAT; {action} {ports}");
         subject.error(at.at("translatedPort"), message);
     }
     let families = [rule.source.network(), rule.destination.network()];
@@ -240,11 +272,24 @@ pub(super) fn gateway_firewall(
     firewall: &GatewayFirewall,
     ha: Option<HaMode>,
 ) {
+    if !firewall.enabled && (!firewall.rules.is_empty() || firewall.flood_protection.is_some()) {
+        let message = "the firewall is switched off: its rules and limits have no effect";
+        subject.notice(at.at("enabled"), message);
+    }
     let mut names = BTreeSet::new();
     for (index, rule) in firewall.rules.iter().enumerate() {
         let at = at.at("rules").item(index);
         name(subject, at, &rule.name, &mut names);
         gateway_rule(subject, at, rule, ha);
+    }
+    if let Some(flood) = &firewall.flood_protection {
+        let at = at.at("floodProtection");
+        security::gateway_flood_protection(flood, subject, at);
+        if ha == Some(HaMode::ActiveActive) {
+            let message =
+                "an active-active Tier-0 remembers no flows: its service routers share no sessions";
+            subject.fault(Fault::at(at, message).help(STANDBY));
+        }
     }
 }
 
@@ -255,9 +300,28 @@ fn gateway_rule(subject: &mut Subject<'_>, at: &Node, rule: &GatewayRule, ha: Op
     for (index, stated) in rule.services.iter().enumerate() {
         service(subject, at.at("services").item(index), stated);
     }
+    families(subject, at, rule);
     if ha == Some(HaMode::ActiveActive) && rule.stateful == Some(true) {
         let message =
             "an active-active Tier-0 has no stateful rules: its service routers share no sessions";
         subject.fault(Fault::at(at.at("stateful"), message).help(STANDBY));
+    }
+}
+
+/// Tells of addresses of a family of which the other side has none: no packet has both.
+fn families(subject: &mut Subject<'_>, at: &Node, rule: &GatewayRule) {
+    let sides = [("sources", &rule.sources), ("destinations", &rule.destinations)];
+    let has = |list: &[RuleAddresses], v4: bool| {
+        list.is_empty() || list.iter().any(|a| a.ends().0.is_ipv4() == v4)
+    };
+    for (v4, name) in [(true, "IPv4"), (false, "IPv6")] {
+        for [(field, list), (other, opposite)] in [sides, [sides[1], sides[0]]] {
+            if !list.is_empty() && has(list, v4) && !has(opposite, v4) {
+                subject.notice(
+                    at.at(field),
+                    format!("the {name} addresses of {field} match nothing: {other} has none"),
+                );
+            }
+        }
     }
 }

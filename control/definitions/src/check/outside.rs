@@ -156,6 +156,7 @@ impl Spec for Tier0GatewaySpec {
             }
         }
         let ha = Some(self.ha_mode);
+        super::nat::place_rules(at.at("natRules"), &mut self.nat_rules);
         super::nat::nat_rules(subject, at.at("natRules"), &self.nat_rules, ha);
         let firewall = at.at("gatewayFirewall");
         super::nat::gateway_firewall(subject, firewall, &self.gateway_firewall, ha);

@@ -11,8 +11,8 @@ use crate::diagnostic::Subject;
 use crate::kubernetes::selector;
 use crate::node::{Fault, Node, excerpt};
 use crate::own::{
-    DistributedFirewall, EthernetRule, LabelOperator, LabelSelector, RateLimits, SessionTimers,
-    Sessions,
+    DistributedFirewall, EthernetRule, GatewayFloodProtection, LabelOperator, LabelSelector,
+    RateLimits, SessionTimers, Sessions,
 };
 use crate::text::is_dns_label;
 
@@ -121,6 +121,25 @@ fn kubernetes(selector: &LabelSelector) -> KubernetesSelector {
     KubernetesSelector {
         match_labels: Some(selector.match_labels.clone()),
         match_expressions: Some(expressions.collect()),
+    }
+}
+
+/// Checks the limits of a gateway.
+pub(super) fn gateway_flood_protection(
+    flood: &GatewayFloodProtection,
+    subject: &mut Subject<'_>,
+    at: &Node,
+) {
+    for (name, limit) in [
+        ("tcpHalfOpen", flood.tcp_half_open),
+        ("udp", flood.udp),
+        ("icmp", flood.icmp),
+        ("other", flood.other),
+    ] {
+        in_range(subject, at.at(name), name, limit, 1, MAX_FLOWS);
+    }
+    if let Some(limit) = flood.nat {
+        in_range(subject, at.at("nat"), "nat", limit, 1, u32::MAX);
     }
 }
 

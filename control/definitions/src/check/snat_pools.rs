@@ -6,6 +6,7 @@ use ipnet::IpNet;
 
 use super::nat::is_unicast;
 use crate::diagnostic::Subject;
+use crate::model::Definitions;
 use crate::node::{Node, excerpt};
 use crate::own::{AddressRange, SupervisorClusterSpec};
 use crate::text::{is_dns_label, is_label_value};
@@ -97,6 +98,27 @@ pub(super) fn apart(
         if let Some(range) = pool.addresses.iter().find(|r| overlaps(r, &net)) {
             subject
                 .error(at.item(index).at("addresses"), format!("{range} overlaps {net}, {what}"));
+        }
+    }
+}
+
+/// Tells of namespaces that nobody has defined: the pool waits for them in vain.
+pub(super) fn known(
+    spec: &SupervisorClusterSpec,
+    definitions: &Definitions,
+    subject: &mut Subject<'_>,
+    at: &Node,
+) {
+    for (index, pool) in spec.snat_pools.iter().enumerate() {
+        for (place, name) in pool.namespaces.iter().enumerate() {
+            if is_dns_label(name) && !definitions.namespaces.contains_key(name) {
+                let message = format!(
+                    "SNAT pool '{}' is for namespace '{}', which is not defined",
+                    excerpt(&pool.name),
+                    excerpt(name)
+                );
+                subject.notice(at.item(index).at("namespaces").item(place), message);
+            }
         }
     }
 }

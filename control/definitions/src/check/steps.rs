@@ -382,6 +382,7 @@ impl<'a> Expressions<'a> {
         }
         if let Some(ip) = ip {
             self.addresses.extend([&ip.src, &ip.dst].into_iter().flatten());
+            self.numbers.extend(&ip.id);
         }
     }
 

@@ -87,6 +87,8 @@ impl Spec for SupervisorClusterSpec {
         control_plane(self, subject, at.at("controlPlane"));
         overlaps(self, subject, at);
         snat_pools::check(self, &networks(self), subject, at.at("snatPools"));
+        let rules = self.tier1.nat_rules.as_deref_mut().unwrap_or_default();
+        nat::place_rules(at.at("tier1").at("natRules"), rules);
         tier1(&self.tier1, subject, at.at("tier1"));
         let firewall = &self.distributed_firewall;
         security::distributed_firewall(firewall, subject, at.at("distributedFirewall"));
@@ -332,4 +334,5 @@ pub(super) fn together(
         let what = format!("the addresses of ExternalNetwork '{other}'");
         snat_pools::apart(spec, cidr, &what, subject, at.at("snatPools"));
     }
+    snat_pools::known(spec, definitions, subject, at.at("snatPools"));
 }

@@ -18,11 +18,55 @@ pub struct GatewayFirewall {
     pub default_action: GatewayAction,
     /// The rules.
     pub rules: Vec<GatewayRule>,
+    /// Most flows that the gateway remembers at a time; stated, its firewall remembers whatever crosses the
+    /// uplink, though there are no rules. Left out: NSX's limits of what it remembers anyway.
+    pub flood_protection: Option<GatewayFloodProtection>,
 }
 
 impl Default for GatewayFirewall {
     fn default() -> GatewayFirewall {
-        GatewayFirewall { enabled: true, default_action: GatewayAction::Allow, rules: Vec::new() }
+        GatewayFirewall {
+            enabled: true,
+            default_action: GatewayAction::Allow,
+            rules: Vec::new(),
+            flood_protection: None,
+        }
+    }
+}
+
+/// Most flows that a gateway may remember at a time, in its NAT, its load balancer and its firewall together,
+/// as in NSX's gateway flood protection profile. A new flow beyond a limit is dropped, flows that exist are
+/// left alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct GatewayFloodProtection {
+    /// TCP connections whose handshake is not complete, 1 to 1000000.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub tcp_half_open: u32,
+    /// UDP flows, 1 to 1000000.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub udp: u32,
+    /// ICMP queries, 1 to 1000000.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub icmp: u32,
+    /// Flows of other protocols, 1 to 1000000.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub other: u32,
+    /// Flows of whichever protocol that a NAT rule translates, 1 to 4294967295; left out: no limit.
+    #[schemars(range(min = 1))]
+    pub nat: Option<u32>,
+}
+
+impl Default for GatewayFloodProtection {
+    /// What NSX has at an edge where a field of the profile is empty.
+    fn default() -> GatewayFloodProtection {
+        GatewayFloodProtection {
+            tcp_half_open: 1_000_000,
+            udp: 1_000_000,
+            icmp: 10_000,
+            other: 10_000,
+            nat: None,
+        }
     }
 }
 

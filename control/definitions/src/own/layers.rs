@@ -62,7 +62,7 @@ pub struct IpFields {
     /// Don't fragment (IPv4).
     pub df: Option<bool>,
     /// Identification (IPv4).
-    pub id: Option<u16>,
+    pub id: Option<NumberExpr>,
     /// Fragmentation, of an `expect`; a `send` has `piece`.
     pub fragment: Option<FragmentFields>,
 }

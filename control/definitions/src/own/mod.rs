@@ -27,7 +27,8 @@ pub use external::{
     HostServiceKind, HostServiceProtocol, RouteTarget,
 };
 pub use gateway_firewall::{
-    GatewayAction, GatewayCategory, GatewayDirection, GatewayFirewall, GatewayRule,
+    GatewayAction, GatewayCategory, GatewayDirection, GatewayFirewall, GatewayFloodProtection,
+    GatewayRule,
 };
 pub use layers::{
     ArpFields, ArpOperation, EmbeddedFields, EthFields, FlowProtocol, FragmentFields, Hex,

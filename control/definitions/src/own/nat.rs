@@ -169,6 +169,9 @@ pub struct NatRule {
     /// Lower wins. Left out: NO_SNAT and NO_DNAT 100, SNAT of every source 2000, others 1000. Equal priorities: the
     /// longer match, then the name.
     pub priority: Option<u32>,
+    /// The line that it stands at, from 1.
+    #[serde(skip)]
+    pub line: u32,
 }
 
 /// What a NAT rule does.

@@ -197,6 +197,39 @@ fn an_active_active_tier0_has_stateless_rules() {
     assert!(realized(&lab("mtu: 1500", "")).logical.gateway_firewall.is_empty());
 }
 
+#[test]
+fn what_a_gateway_limits_it_remembers() {
+    use engine::FloodLimits;
+    let firewall = |text: &str, of: &str| {
+        let network = realized(&lab(text, "")).network;
+        network.routers.iter().find(|r| r.name == of).unwrap().gateway_firewall.clone()
+    };
+    // NSX's limits of an edge hold for what is remembered anyway; nothing more is.
+    let nsx = FloodLimits {
+        tcp_half_open: Some(1_000_000),
+        udp: Some(1_000_000),
+        icmp: Some(10_000),
+        other: Some(10_000),
+        nat: None,
+    };
+    for of in ["tier1/sup", "tier0/t0"] {
+        let default = firewall("mtu: 1500", of);
+        assert_eq!((default.flood(), default.judges()), (Some(&nsx), false));
+    }
+    // A limit that is stated makes the gateway remember what crosses it.
+    let text = "gatewayFirewall: {floodProtection: {udp: 5, nat: 6}}";
+    let stated = firewall(text, "tier1/sup");
+    let expected = FloodLimits { udp: Some(5), nat: Some(6), ..nsx };
+    assert_eq!(
+        (stated.flood(), stated.judges(), stated.remembers()),
+        (Some(&expected), true, true)
+    );
+    let shown = realized(&lab(text, "")).logical.gateway_firewall;
+    assert_eq!(cells(&shown, &["ROUTER", "NAME", "ACTION"]), ["tier1/sup default ALLOW"]);
+    let off = firewall("gatewayFirewall: {enabled: false, floodProtection: {udp: 5}}", "tier1/sup");
+    assert_eq!((off.flood(), off.judges()), (None, false));
+}
+
 /// The notices of a lab whose Tier-1 has these firewall rules.
 fn gateway_notices(rules: &str) -> Vec<String> {
     let lab = realized(&lab(&format!("gatewayFirewall: {{rules: [{rules}]}}"), ""));

@@ -118,7 +118,13 @@ fn settings_reach_the_engine() {
     assert_eq!(set.firewall.on_change, PolicyChange::Keep);
     assert_eq!(
         set.firewall.flood,
-        FloodLimits { tcp_half_open: Some(1), udp: Some(2), icmp: Some(3), other: Some(4) }
+        FloodLimits {
+            tcp_half_open: Some(1),
+            udp: Some(2),
+            icmp: Some(3),
+            other: Some(4),
+            nat: None
+        }
     );
     assert_eq!(set.timers.profile, TimerProfile::Rfc);
     for (class, state, expected) in [

@@ -173,7 +173,8 @@ impl Running<'_> {
                 format!("a piece that ends at octet {end} and not at a multiple of 8 is the last");
             return Err(message.into());
         }
-        let id = send.ip.as_ref().and_then(|ip| ip.id).unwrap_or(1);
+        let id = send.ip.as_ref().and_then(|ip| ip.id.as_ref());
+        let id = id.map_or(Ok(1), |n| self.scope.number16(n))?;
         let fragment = Fragment { id: id.into(), offset: piece.offset, more };
         let builder = FrameBuilder::new(ip.src, ip.dst)
             .macs(headers.src_mac, headers.dst_mac)
@@ -258,7 +259,7 @@ impl Running<'_> {
             .macs(src_mac, dst_mac)
             .ttl(ip.ttl.unwrap_or(sender.ttl))
             .traffic_class(ip.tos.unwrap_or(0))
-            .id(ip.id.unwrap_or(0));
+            .id(ip.id.as_ref().map_or(Ok(0), |n| self.scope.number16(n))?);
         if let Some(set) = ip.df {
             builder = builder.dont_fragment(set);
         }

@@ -178,7 +178,7 @@ impl Wanted {
         self.add(Field::IpTtl, ip.ttl.map(|ttl| Value::Number(ttl.into())));
         self.add(Field::IpTos, ip.tos.map(|tos| Value::Number(tos.into())));
         self.add(Field::IpDf, ip.df.map(Value::Flag));
-        self.add(Field::IpId, ip.id.map(|id| Value::Number(id.into())));
+        self.add_number(Field::IpId, ip.id.as_ref(), scope)?;
         if let Some(fragment) = ip.fragment {
             let offset = fragment.offset.map(|offset| Value::Number(offset.into()));
             self.add(Field::FragmentOffset, offset);

@@ -127,6 +127,10 @@ impl<O: Observer> Walk<'_, O> {
         let node = Node::Gateway(id);
         let to_member = Tuple { dst: member.address, dst_port: member.port, ..tuple };
         let after = match &server.snat {
+            // A client that is its own member: as with a ClusterIP it sees the service's address.
+            PoolSnat::Transparent if to_member.src == to_member.dst => {
+                self.allocate(&[node], Tuple { src: server.address, ..to_member })
+            }
             PoolSnat::Transparent => {
                 let free = to_member.reversed() != tuple && self.is_free(node, tuple, to_member);
                 free.then_some(to_member)

@@ -5,6 +5,7 @@
 use super::{Stop, Walk};
 use crate::drops::{DropReason, Stage};
 use crate::network::{Port, PortId, SegmentSecurity, Vnic};
+use crate::session::Direction;
 use crate::trace::Observer;
 use crate::tuple::Node;
 use packet::{Icmp, IcmpMessage, Ip, Mac, Payload, Transport, protocol};
@@ -80,7 +81,23 @@ impl<O: Observer> Walk<'_, O> {
                 "reply of a ClusterIP: translated back".to_owned()
             });
         }
-        Ok(())
+        self.answers_what_was_sent(port)
+    }
+
+    /// Drops an answer that is not what the workload's own flow began with: a balancer has forgotten the
+    /// flow before the firewall did, and the workload would meet the member by its own address, of which
+    /// it knows nothing.
+    fn answers_what_was_sent(&mut self, port: &Port) -> Stop<()> {
+        let began = match &self.session {
+            Some((session, Direction::Reply)) => session.initiating.reversed(),
+            _ => return Ok(()),
+        };
+        if self.tuple() == Some(began) {
+            return Ok(());
+        }
+        let error = self.is_icmp_error();
+        let reason = if error { DropReason::IcmpUnmatched } else { DropReason::NoSession };
+        Err(self.drop(Stage::Dlb, reason, &port.name, None))
     }
 
     /// Whether firewall and balancer look at the packet: IP, but not neighbour discovery, which is

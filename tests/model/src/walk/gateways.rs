@@ -119,6 +119,10 @@ impl Walk<'_> {
         let wanted = Flow { dst: member.address, dst_port: member.port, ..flow };
         let went = match server.source {
             Source::OneOf(pool) => self.one_of(pool, wanted),
+            // Its own member: it sees the service's address.
+            Source::Client if wanted.src == wanted.dst => {
+                self.allocate(&[Place::Tier1], Flow { src: server.address, ..wanted })
+            }
             Source::Client => self.stays(wanted, flow),
         };
         let Some(went) = went else { return gone("no port is free") };

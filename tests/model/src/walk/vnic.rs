@@ -37,6 +37,15 @@ impl Walk<'_> {
         if let Some((memory, way)) = self.recall(Place::Balancer(workload.port))? {
             self.follow(&memory, way);
         }
+        if let Some((id, Way::Back)) = self.done.known
+            && self
+                .model
+                .memories
+                .began(id)
+                .is_some_and(|b| b.reversed() != self.done.packet.flow())
+        {
+            return gone("an answer that the workload would not know: it was translated once");
+        }
         Ok(workload.port)
     }
 
