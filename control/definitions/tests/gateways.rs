@@ -120,6 +120,88 @@ fn ports_that_do_not_fit() {
 }
 
 #[test]
+fn what_a_translated_port_is_not_for_is_told_as_it_is() {
+    for (rule, keeps) in [
+        ("{action: NO_DNAT, translatedPort: 80}", "NO_DNAT keeps ports"),
+        ("{action: NO_SNAT, translatedPort: 80}", "NO_SNAT keeps ports"),
+        (
+            "{action: SNAT, translated: 172.16.2.1, translatedPort: 80}",
+            "SNAT keeps ports or finds free ones",
+        ),
+    ] {
+        let part = format!("translatedPort is for DNAT; {keeps}");
+        nat(rule, &part);
+        let found = errors(&format!(
+            "kind: SupervisorCluster\nmetadata: {{name: x}}\nspec: {{tier1: {{natRules: [{rule}]}}}}\n"
+        ));
+        assert!(found[0].trim_end().ends_with(&part), "{}", found[0]);
+    }
+}
+
+/// The notices of a cluster with these fields in `spec`, from line 4 on.
+fn told(spec: &str) -> Vec<String> {
+    let text = format!("kind: SupervisorCluster\nmetadata: {{name: x}}\nspec:\n{spec}\n");
+    loaded(&text).notices.iter().map(ToString::to_string).collect()
+}
+
+/// One notice, at this line of the text.
+fn one_notice(spec: &str, line: u32, part: &str) {
+    let found = told(spec);
+    assert_eq!(found.len(), 1, "{spec}: {found:?}");
+    assert!(found[0].starts_with(&format!("t.yaml:{line}: ")), "{}", found[0]);
+    assert!(found[0].contains(part), "{}", found[0]);
+}
+
+#[test]
+fn rules_that_do_nothing_are_told() {
+    // The same twice, without a name to tell them apart.
+    let list = |rules: &str| format!("  tier1:\n    natRules:\n{rules}");
+    let snat = "    - {action: SNAT, source: 10.244.0.0/24, translated: 172.16.2.9}\n";
+    one_notice(&list(&format!("{snat}{snat}")), 7, "natRules[1] says the same as natRules[0]");
+    let other =
+        "    - {action: SNAT, source: 10.244.0.0/24, translated: 172.16.2.9, priority: 7}\n";
+    assert!(told(&list(&format!("{snat}{other}"))).is_empty());
+    // A firewall that is switched off.
+    let firewall = |fields: &str| format!("  tier1:\n    gatewayFirewall:\n{fields}");
+    for beside in ["rules: [{name: a, action: DROP}]", "floodProtection: {udp: 1}"] {
+        let fields = format!("      {beside}\n      enabled: false\n");
+        one_notice(&firewall(&fields), 7, "the firewall is switched off");
+    }
+    assert!(told(&firewall("      enabled: false\n")).is_empty());
+    // Addresses of a family that the other side has not.
+    let rule = |sides: &str| {
+        firewall(&format!("      rules:\n      - {{name: a, action: DROP, {sides}}}\n"))
+    };
+    for (sides, part) in [
+        (
+            "sources: [10.0.0.0/8, 'fd00::/8'], destinations: [192.0.2.1]",
+            "the IPv6 addresses of sources match nothing: destinations has none",
+        ),
+        (
+            "sources: ['fd00::/8'], destinations: ['fd00::1', 192.0.2.1]",
+            "the IPv4 addresses of destinations match nothing: sources has none",
+        ),
+    ] {
+        one_notice(&rule(sides), 7, part);
+    }
+    assert_eq!(told(&rule("sources: [10.0.0.1], destinations: ['fd00::1']")).len(), 2);
+    for fits in [
+        "sources: [10.0.0.1, 'fd00::1']",
+        "sources: [10.0.0.1, 'fd00::1'], destinations: ['fd00::2', 10.0.0.2]",
+    ] {
+        assert!(told(&rule(fits)).is_empty(), "{fits}");
+    }
+    // A pool for a namespace that nobody has defined.
+    let pools =
+        "  snatPools:\n  - name: p\n    addresses: [172.16.9.1]\n    namespaces: [default, shop]\n";
+    one_notice(pools, 7, "SNAT pool 'p' is for namespace 'shop', which is not defined");
+    let known = told(&format!(
+        "{pools}---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: shop}}\n---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: default}}\n"
+    ));
+    assert!(known.is_empty(), "{known:?}");
+}
+
+#[test]
 fn names_are_unique_in_a_gateway() {
     nat("{name: a, action: NO_SNAT}, {name: a, action: NO_DNAT}", "a rule 'a' is defined twice");
     nat("{name: '', action: NO_SNAT}", "not a rule's name");

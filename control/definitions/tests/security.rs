@@ -155,6 +155,21 @@ fn a_gateways_limits_are_nsxs_where_they_are_left_out() {
 }
 
 #[test]
+fn a_word_in_quotes_is_no_boolean() {
+    for (word, value) in
+        [("yes", true), ("On", true), ("no", false), ("off", false), ("true", true)]
+    {
+        let guard = spec(&format!("  segmentSecurity: {{spoofGuard: {word}}}\n"));
+        assert_eq!(guard.segment_security.spoof_guard, value, "{word}");
+        for quoted in [format!("\"{word}\""), format!("'{word}'")] {
+            let found = errors(&cluster(&format!("  segmentSecurity: {{spoofGuard: {quoted}}}\n")));
+            assert_eq!(found.len(), 1, "{quoted}: {found:?}");
+            assert!(found[0].starts_with("t.yaml:5: ") && found[0].contains(word), "{}", found[0]);
+        }
+    }
+}
+
+#[test]
 fn a_gateways_limits_have_bounds() {
     for (limits, part) in [
         ("tcpHalfOpen: 0", "tcpHalfOpen 0 is not in 1..1000000"),

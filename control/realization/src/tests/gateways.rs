@@ -141,6 +141,19 @@ fn an_address_has_one_meaning() {
             "{tier1}{tier0}: {found:?}"
         );
     }
+    // It is told at the rule's own line, of either gateway.
+    let clash = "{action: DNAT, destination: 192.168.100.1, translated: 10.244.0.18}";
+    let upper = format!("{standby}, natRules: [{{action: NO_DNAT}},\n\n {clash}]");
+    for (tier1, tier0, line) in [
+        (format!("natRules: [{{action: NO_SNAT}},\n {clash}]"), String::new(), 2),
+        ("mtu: 1500".to_owned(), upper, 7),
+    ] {
+        let text = lab(&tier1, &tier0);
+        let at = text.lines().position(|l| l.contains(clash)).unwrap() + 1;
+        assert_eq!(at, line, "{text}");
+        let found = faults(&text);
+        assert!(found.iter().any(|f| f.contains(&format!(":{line}: "))), "{found:?}");
+    }
     // DNAT and SNAT of one gateway may share an address: that is what a hairpin shows.
     realized(&lab(
         "natRules: [{action: SNAT, translated: 172.16.2.9}, {action: DNAT, destination: 172.16.2.9, translated: 10.244.0.18}]",

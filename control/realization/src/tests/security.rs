@@ -215,3 +215,20 @@ fn the_order_of_writing_does_not_matter() {
         assert_eq!(first.allocations, other.allocations);
     }
 }
+
+#[test]
+fn an_ethernet_rule_that_is_applied_to_nobody_is_told() {
+    let rule = |labels: &str| {
+        format!(
+            "{{distributedFirewall: {{ethernetRules: [{{name: r, action: DROP, protocols: [LLDP], \
+             appliedTo: [{{podSelector: {{matchLabels: {{app: {labels}}}}}}}]}}]}}}}"
+        )
+    };
+    let notices = |labels: &str| -> Vec<String> {
+        realized(&lab(&rule(labels))).notices.iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(notices("web"), Vec::<String>::new());
+    let told = notices("nobody");
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("Ethernet rule 'r': appliedTo selects no pod"));
+}

@@ -417,3 +417,15 @@ fn the_search_is_bounded_and_says_so() {
     let found = shadowed(&list.join(", "));
     assert_eq!(found.len(), 51);
 }
+
+#[test]
+fn a_rule_that_is_applied_to_nobody_is_told_once() {
+    let rules = "{rules: [\
+        {appliedTo: [{podSelector: {matchLabels: {app: nobody}}}], action: drop, direction: in}, \
+        {appliedTo: [{podSelector: {matchLabels: {app: nobody}}}], action: allow, direction: out}, \
+        {appliedTo: [{podSelector: {matchLabels: {app: web}}}], action: allow, direction: out}]}";
+    let lab = lab(&[policy("p", rules)]);
+    let notices: Vec<String> = lab.notices.iter().map(ToString::to_string).collect();
+    assert_eq!(notices.len(), 1, "{notices:?}");
+    assert!(notices[0].contains("SecurityPolicy a/p: rules[0]: appliedTo selects no pod"));
+}

@@ -96,7 +96,7 @@ fn what_goes_wrong_has_ncps_name() {
         (
             "nowhere",
             "IP_POOL_NOT_FOUND",
-            "no pool is called 'nowhere'; there are out, one, private, twin, twin",
+            "no pool is called 'nowhere'; there are one, out, private, twin",
         ),
         ("twin", "IP_POOL_NOT_UNIQUE", "several pools are called 'twin'"),
         ("out, one", "IP_POOL_NOT_UNIQUE", "2 pools are named, one is meant"),

@@ -80,6 +80,19 @@ fn every_field_of_a_send_can_be_stated() {
 }
 
 #[test]
+fn an_identification_is_saved_and_asked_for() {
+    let send = "- send: {from: pod/bank/web, ip: {dst: 192.168.10.10, id: 77}, udp: {sport: 5353, dport: 53}}
+- expect: {at: host/dns, save: {n: ip.id}}\n";
+    let again = |sent: &str| {
+        format!("{send}- send: {{from: pod/bank/web, ip: {{dst: 192.168.10.10, id: {sent}}}, udp: {{sport: 5353, dport: 53}}}}
+- expect: {{at: host/dns, ip: {{id: '${{n}}+1'}}}}\n")
+    };
+    passes(&again("78"));
+    passes(&again("'${n}+1'"));
+    fails(&again("77"), Status::Failed, &["ip.id"]);
+}
+
+#[test]
 fn ipv6_by_the_same_steps() {
     passes(
         "- send: {from: pod/bank/web, icmp: {to: 'fd00::13'}}
