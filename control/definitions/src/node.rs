@@ -20,7 +20,7 @@ pub(crate) struct Node {
     pub line: u32,
     /// From 1, in characters.
     pub column: u32,
-    /// A text that stands in quotes, or in a block, and would be a word for true or false without.
+    /// A text that stands in quotes and would be a word for true or false without.
     pub quoted: bool,
     pub value: Value,
 }

@@ -141,7 +141,7 @@ fn mark_quoted<'t>(node: &mut Node, text: &'t str, lines: &mut Vec<&'t str>) {
             let line = node.line.checked_sub(1).and_then(|at| lines.get(at as usize));
             let before = node.column.saturating_sub(1) as usize;
             let first = line.and_then(|line| line.chars().nth(before));
-            node.quoted = matches!(first, Some('"' | '\'' | '|' | '>'));
+            node.quoted = matches!(first, Some('"' | '\''));
         }
         Value::Seq(items) => items.iter_mut().for_each(|item| mark_quoted(item, text, lines)),
         Value::Map(entries) => {
@@ -406,12 +406,10 @@ mod tests {
 
     #[test]
     fn a_word_for_true_knows_whether_it_stands_in_quotes() {
-        let node =
-            one("a: yes\nb: \"yes\"\nc: ['no', no, \"é\", \"off\"]\nd: |-\n  on\ne: \"true\"\n");
+        let node = one("a: yes\nb: \"yes\"\nc: ['no', no, \"é\", \"off\"]\ne: \"true\"\n");
         assert!(!node.at("a").quoted && node.at("b").quoted);
         let list = [0, 1, 2, 3].map(|i| node.at("c").item(i).quoted);
         assert_eq!(list, [true, false, false, true]);
-        assert!(node.at("d").quoted);
         assert_eq!(node.at("e").value, Value::Text("true".into()));
         // Objects that follow each other, and a byte order mark.
         let docs = parse(b"{\"a\": \"no\"} {\"b\": \"yes\"}", &mut 1000).unwrap();

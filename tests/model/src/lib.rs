@@ -8,7 +8,7 @@
 //!
 //! Left out: IPv6 fragments and services (there are no virtual IPv6 addresses), ARP and neighbour discovery (but for neighbours that
 //! do not answer), groups, Endpoints written by hand, REFLEXIVE rules, DNAT to targets outside, the firewall of the Tier-0, what
-//! rules without state count, `ncp/snat_pool`, `onPolicyChange: keep`, flood protection, and timers other than NSX's.
+//! Ethernet rules count, `ncp/snat_pool`, `onPolicyChange: keep`, flood protection, and timers other than NSX's.
 
 mod counters;
 mod fragments;
@@ -269,6 +269,11 @@ impl Model {
                 (why, false)
             }
         };
+        if passed || done.arrived {
+            for counter in &done.let_pass {
+                self.counters.packet(counter, octets(original), self.now);
+            }
+        }
         if let Some(killed) = done.killed {
             self.memories.forget(killed);
         }

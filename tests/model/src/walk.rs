@@ -78,6 +78,10 @@ pub(crate) struct Done {
     pub(crate) cut_to: Option<u16>,
     /// Whose rule dropped it.
     pub(crate) blamed: Option<Counter>,
+    /// Rules without state that let it pass.
+    pub(crate) let_pass: Vec<Counter>,
+    /// It has reached whom it was for, though it left by no port.
+    pub(crate) arrived: bool,
 }
 
 /// A packet on its way.
@@ -129,6 +133,8 @@ impl<'a> Walk<'a> {
             answer: None,
             cut_to: None,
             blamed: None,
+            let_pass: Vec::new(),
+            arrived: false,
         };
         let network = &model.network;
         Walk { model, network, port, frame, observed, size, to_itself: false, passed: 0, done }

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use ipnet::IpNet;
 
 use super::nat::is_unicast;
+use super::{SYSTEM_NAMESPACES, SYSTEM_PREFIX};
 use crate::diagnostic::Subject;
 use crate::model::Definitions;
 use crate::node::{Node, excerpt};
@@ -111,7 +112,12 @@ pub(super) fn known(
 ) {
     for (index, pool) in spec.snat_pools.iter().enumerate() {
         for (place, name) in pool.namespaces.iter().enumerate() {
-            if is_dns_label(name) && !definitions.namespaces.contains_key(name) {
+            // The system's are there without anyone writing them.
+            let is_known = definitions.namespaces.contains_key(name)
+                || SYSTEM_NAMESPACES.contains(&name.as_str())
+                || name.starts_with(SYSTEM_PREFIX)
+                || spec.system_namespaces.contains(name);
+            if is_dns_label(name) && !is_known {
                 let message = format!(
                     "SNAT pool '{}' is for namespace '{}', which is not defined",
                     excerpt(&pool.name),

@@ -84,9 +84,9 @@ impl<O: Observer> Walk<'_, O> {
         self.answers_what_was_sent(port)
     }
 
-    /// Drops an answer that is not what the workload's own flow began with: a balancer has forgotten the
-    /// flow before the firewall did, and the workload would meet the member by its own address, of which
-    /// it knows nothing.
+    /// Drops an answer that is not what the workload's own flow began with: a balancer, or the gateway of
+    /// a hairpin, has forgotten the flow before the firewall did, and the workload would meet the other
+    /// side by its own address, of which it knows nothing.
     fn answers_what_was_sent(&mut self, port: &Port) -> Stop<()> {
         let began = match &self.session {
             Some((session, Direction::Reply)) => session.initiating.reversed(),

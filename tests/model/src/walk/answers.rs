@@ -66,6 +66,7 @@ impl Walk<'_> {
                 if let Some(answer) = &mut self.done.answer {
                     answer.cut = original.cut;
                 }
+                self.done.arrived = true;
                 gone("pinged a gateway")
             }
             Content::Udp { .. } if has_interface => {

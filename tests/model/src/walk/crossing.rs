@@ -119,7 +119,8 @@ impl Walk<'_> {
             };
             let rule = self.gateway_rule(crossing.inward, itself, self.message());
             self.refuses(rule.as_ref())?;
-            if rule.is_some_and(|rule| !rule.stateful) {
+            if let Some(rule) = rule.filter(|rule| !rule.stateful) {
+                self.done.let_pass.push(Counter::Gateway(rule.name));
                 return Ok(());
             }
             return gone("an error about no conversation");
@@ -127,7 +128,8 @@ impl Walk<'_> {
         let query = self.message();
         let rule = self.gateway_rule(crossing.inward, crossing.judged, query);
         self.refuses(rule.as_ref())?;
-        if rule.as_ref().is_some_and(|rule| !rule.stateful) {
+        if let Some(rule) = rule.as_ref().filter(|rule| !rule.stateful) {
+            self.done.let_pass.push(Counter::Gateway(rule.name.clone()));
             return Ok(());
         }
         if !self.may_begin() {
