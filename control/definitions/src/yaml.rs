@@ -136,7 +136,8 @@ fn mark_quoted<'t>(node: &mut Node, text: &'t str, lines: &mut Vec<&'t str>) {
     match &mut node.value {
         Value::Text(word) if boolean_word(word).is_some() => {
             if lines.is_empty() {
-                lines.extend(text.split('\n'));
+                // No column is the byte order mark's.
+                lines.extend(text.trim_start_matches('\u{feff}').split('\n'));
             }
             let line = node.line.checked_sub(1).and_then(|at| lines.get(at as usize));
             let before = node.column.saturating_sub(1) as usize;

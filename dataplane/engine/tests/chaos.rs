@@ -122,7 +122,7 @@ fn chaos_lab() -> Network {
     net
 }
 
-/// Settings as bits: sessions are kept; flood protection; Ethernet rules and rate limits; what segment
+/// Settings as bits: sessions are kept; flood protection, of gateways too; Ethernet rules and rate limits; what segment
 /// security blocks passes, and timers are the RFCs'.
 fn set(net: &mut Network, settings: u8) {
     let bit = |n: u8| settings & (1 << n) != 0;
@@ -184,7 +184,8 @@ fn configure(net: &mut Network, policy: u8, nat: u8, members: u8, gateway: u8, s
         });
     }
     net.routers[1].nat = NatTable::new(rules);
-    let [lower, upper] = gateway_firewalls(gateway);
+    let flood = FloodLimits { nat: net.firewall.flood.udp.map(|n| n + 1), ..net.firewall.flood };
+    let [lower, upper] = gateway_firewalls(gateway).map(|firewall| firewall.with_flood(flood));
     net.routers[1].gateway_firewall = lower;
     net.routers[0].gateway_firewall = upper;
     let all = [member(A, 53, Some(0)), member(B, 53, Some(1)), member(C, 53, Some(1))];
