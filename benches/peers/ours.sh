@@ -26,13 +26,17 @@ ours_version() {
     echo "$("$TIERLAB" --version) ($commit)"
 }
 
-# ours_rate WORK FLOWS WORKERS: sets MPPS of established bidirectional flows, 64-octet frames copied in and out.
+# ours_rate WORK FLOWS WORKERS: sets MPPS of established bidirectional flows, 64-octet frames copied in and out, and adds to FRAMES
+# those that were checked while it was measured.
 ours_rate() {
-    local cores=$CORE
+    local cores=$CORE build checked
     [ "$3" = 1 ] || cores=0-$(($3 - 1))
-    taskset -c "$cores" "$TIERLAB" bench "$1" -f "$HERE/lab.yaml" --flows "$2" --workers "$3" --size 64 \
+    taskset -c "$cores" "$TIERLAB" bench "$1" -f "$HERE/lab.yaml" --state "$TMP/state" --flows "$2" --workers "$3" --size 64 \
         --duration "$SECONDS_EACH" -o json >"$TMP/ours.json"
-    MPPS=$(python3 "$HERE/report.py" rate "$TMP/ours.json" "$1")
+    python3 "$HERE/report.py" rate "$TMP/ours.json" "$1" >"$TMP/ours.rate"
+    read -r checked MPPS build <"$TMP/ours.rate"
+    FRAMES=$((FRAMES + checked))
+    [ "$build" = optimized ] || : >"$TMP/unoptimized"
 }
 
 # Whether this program can measure itself.

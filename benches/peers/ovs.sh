@@ -84,10 +84,12 @@ FLOWS
                 buckets+=",bucket=actions=ct(commit,table=2,nat(dst=$member))"
             done
             ovs-ofctl -O OpenFlow15 add-group "$bridge" \
-                "group_id=1,type=select,selection_method=hash,fields(ip_src,udp_src)$buckets"
+                "group_id=1,type=select,selection_method=dp_hash$buckets"
+            # Until it is answered a connection is new, and its second packet translated already.
             cat <<'FLOWS'
 table=0,ip,actions=ct(table=1,nat)
 table=1,ct_state=+new+trk,in_port=1,ip,nw_dst=10.9.9.9,actions=group:1
+table=1,ct_state=+new+trk,in_port=1,ip,nw_dst=10.2.0.0/24,actions=resubmit(,2)
 table=1,ct_state=+est+trk,ip,actions=resubmit(,2)
 table=2,ip,nw_dst=10.2.0.0/24,actions=mod_dl_src:02:00:00:00:01:01,mod_dl_dst:02:00:00:00:02:02,dec_ttl,output:2
 table=2,ip,nw_dst=10.1.0.0/16,actions=mod_dl_src:02:00:00:00:00:01,mod_dl_dst:02:00:00:00:00:02,dec_ttl,output:1
@@ -99,7 +101,7 @@ FLOWS
 
 # ovs_verify WORK FLOWS: opens the flows, in both directions, and checks every frame of them. Sets FRAMES to their number.
 ovs_verify() {
-    local work=$1 flows=$2 dir=$TMP/ovs-$1 dst=10.2.0.2 to_mac=$OVS_GATEWAY_MAC
+    local work=$1 flows=$2 dir=$TMP/ovs-$1 dst=10.2.0.2 to_mac=$OVS_GATEWAY_MAC there_frames back_frames
     local -a there=() back=()
     mkdir -p "$dir"
     case $work in
@@ -123,14 +125,13 @@ ovs_verify() {
     wait_for "the requests to be read" ovs_counted $((OVS_FILLERS + flows))
     # Made anew, the port has written what it got, and sends the replies.
     ovs_db del-port p1
+    there_frames=$(python3 "$HERE/frames.py" check --flows "$flows" --sent "$dir/requests.pcap" \
+        --captured "$dir/there.pcap" "${there[@]}")
     python3 "$HERE/frames.py" replies "$dir/replies.pcap" "$dir/there.pcap"
     python3 "$HERE/frames.py" replies "$dir/filled.pcap" "$dir/there.pcap" --fillers "$OVS_FILLERS"
     ovs_port 1 "rx_pcap=$dir/filled.pcap,tx_pcap=$dir/none.pcap"
     wait_for "the replies to be read" ovs_counted $((2 * (OVS_FILLERS + flows)))
     ovs_db del-port p0
-    local there_frames back_frames
-    there_frames=$(python3 "$HERE/frames.py" check --flows "$flows" --sent "$dir/requests.pcap" \
-        --captured "$dir/there.pcap" "${there[@]}")
     back_frames=$(python3 "$HERE/frames.py" check --flows "$flows" --sent "$dir/replies.pcap" --client "$dir/requests.pcap" \
         --captured "$dir/back.pcap" "${back[@]}")
     FRAMES=$((there_frames + back_frames))

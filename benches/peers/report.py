@@ -2,7 +2,8 @@
 """What `run` observed as results.json, results.md and results.svg; the standard library only.
 
     report.py machine                     the machine, as a line of observations
-    report.py rate FILE WORK              Mpps of a work in the output of `tierlab bench -o json`
+    report.py rate FILE WORK              of a work in the output of `tierlab bench -o json`: frames that it checked, Mpps, and
+                                          whether the build is one with optimization
     report.py write OBSERVATIONS DIR      the results; exits with 1 if a claim is not held
 
 Observations are JSON objects, one a line, in the order in which they were made:
@@ -78,11 +79,13 @@ def machine():
 
 def rate(path, work):
     with open(path) as file:
-        rows = json.load(file)["rows"]
-    for row in rows:
-        if row["work"] == work and row["mpps"] > 0:
-            return row["mpps"]
-    sys.exit(f"report.py: {path} has no rate for {work}")
+        report = json.load(file)
+    for row in report["rows"]:
+        if row["work"] == work and row["mpps"] > 0 and row["verified_frames"] > 0:
+            optimized = "optimized" if report["machine"]["optimized"] else "unoptimized"
+            return f"{row['verified_frames']} {row['mpps']:.4f} {optimized}"
+    skipped = "; ".join(f"{one['work']}: {one['reason']}" for one in report["skipped"])
+    sys.exit(f"report.py: {path} has no rate for {work} ({skipped or 'nor says why'})")
 
 
 def summary(values):
@@ -192,10 +195,10 @@ def markdown(results):
 STYLE = """
   .back { fill: #ffffff; stroke: #d0d7de } text { fill: #1f2328; font: 13px system-ui, sans-serif }
   .title { font-size: 15px; font-weight: 600 } .faint { fill: #59636e; font-size: 11px }
-  .grid { stroke: #d8dee4; stroke-width: 1 } .one { stroke: #59636e; stroke-width: 1.5; stroke-dasharray: 4 3 }
+  .value { paint-order: stroke; stroke: #ffffff; stroke-width: 4px } .grid { stroke: #d8dee4; stroke-width: 1 } .one { stroke: #59636e; stroke-width: 1.5; stroke-dasharray: 4 3 }
   .peer { fill: #8c959f } .ours { fill: #0969da } .range { stroke: #1f2328; stroke-width: 1.5 }
   @media (prefers-color-scheme: dark) {
-    .back { fill: #0d1117; stroke: #3d444d } text { fill: #f0f6fc } .faint { fill: #9198a1 }
+    .back { fill: #0d1117; stroke: #3d444d } text { fill: #f0f6fc } .faint { fill: #9198a1 } .value { stroke: #0d1117 }
     .grid { stroke: #2a313c } .one { stroke: #9198a1 } .peer { fill: #6e7681 } .ours { fill: #4493f8 } .range { stroke: #f0f6fc }
   }
 """
@@ -249,7 +252,7 @@ class Plot:
                     self.line(x(least), middle, x(most), middle, "range")
                     for end in (least, most):
                         self.line(x(end), middle - 4, x(end), middle + 4, "range")
-                self.text(max(x(median), x(most)) + 6, y + 12, text)
+                self.text(max(x(median), x(most)) + 6, y + 12, text, "value")
                 y += BAR + 3
             y += 12
         self.y = bottom + 34

@@ -215,6 +215,35 @@ fn results_say_what_was_observed() {
     assert!(plot.contains(">30 (11×)<"), "{plot}");
 }
 
+/// What `tierlab bench -o json` prints, as far as it is read here.
+const REPORT: &str = r#"{
+    "machine": {"optimized": true},
+    "rows": [
+        {"work": "l2", "mpps": 30.25, "verified_frames": 40000},
+        {"work": "dlb", "mpps": 28.0, "verified_frames": 0}
+    ],
+    "skipped": [{"work": "chain", "reason": "there is no Tier-0"}]
+}"#;
+
+#[test]
+fn a_rate_of_ours_is_believed_if_its_frames_were_checked() {
+    if !has("python3", "a_rate_of_ours_is_believed_if_its_frames_were_checked") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("report.json");
+    std::fs::write(&path, REPORT).unwrap();
+    let rate = |work: &str| python(&["report.py", "rate", text(&path), work]);
+    assert_eq!(rate("l2").success().unwrap(), "40000 30.2500 optimized\n");
+    for work in ["dlb", "chain"] {
+        let refused = rate(work);
+        assert_eq!(refused.status.code(), Some(1), "{}", refused.stdout);
+        assert!(refused.stderr.contains("chain: there is no Tier-0"), "{}", refused.stderr);
+    }
+    std::fs::write(&path, REPORT.replace("true", "false")).unwrap();
+    assert_eq!(rate("l2").success().unwrap(), "40000 30.2500 unoptimized\n");
+}
+
 #[test]
 fn scripts_parse_and_refuse_what_they_do_not_know() {
     if !has("bash", "scripts_parse_and_refuse_what_they_do_not_know") {
