@@ -315,6 +315,8 @@ pub struct NatTable {
     destinations: Vec<usize>,
     /// What the outside knows of the inside.
     external: AddressSet,
+    /// Destinations that DNAT rules give.
+    targets: AddressSet,
 }
 
 impl NatTable {
@@ -344,7 +346,11 @@ impl NatTable {
             NatAction::Reflexive { external, .. } => Some((external.first(), external.last())),
             NatAction::NoSnat | NatAction::NoAddress | NatAction::NoDnat => None,
         }));
-        NatTable { rules, sources, destinations, external }
+        let targets = AddressSet::from_ranges(rules.iter().filter_map(|r| match r.action {
+            NatAction::Dnat { to, .. } => Some((to.first(), to.last())),
+            _ => None,
+        }));
+        NatTable { rules, sources, destinations, external, targets }
     }
 
     /// The rule that decides about the source of a flow that leaves; `icmp` is type and code.
@@ -365,6 +371,12 @@ impl NatTable {
             NatAction::Reflexive { external, .. } => external.contains(flow.dst),
             _ => r.matches(flow, icmp),
         })
+    }
+
+    /// Whether some rule translates destinations to `address`.
+    #[must_use]
+    pub fn translates_to(&self, address: Addr) -> bool {
+        self.targets.contains(address)
     }
 
     /// The rule with this number.

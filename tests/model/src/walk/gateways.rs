@@ -57,12 +57,12 @@ impl Walk<'_> {
             if block.is_broadcast(dst) {
                 return gone("a broadcast address");
             }
+            if entry.uplink && !owned {
+                self.lets_in()?;
+            }
             self.fits(network.inner_mtu, entry)?;
             return match network.workload_with(dst) {
                 Some(workload) => {
-                    if entry.uplink && !owned {
-                        self.lets_in();
-                    }
                     self.passed += 1;
                     self.reaches_workload(workload)
                 }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use super::{Stop, Walk, gone};
 use crate::Pair;
+use crate::counters::Counter;
 use crate::memory::{Deed, Place, Way};
 use crate::network::{NatKind, NatRule, Pool};
 use crate::packet::{Content, Flow};
@@ -82,29 +83,40 @@ impl Walk<'_> {
         Some(went)
     }
 
-    /// What comes in as it is, is remembered if a rule says so or would meet its answers.
-    pub(super) fn lets_in(&mut self) {
+    /// What comes in as it is, is remembered if a rule says so, would meet its answers, or gives its target to others.
+    pub(super) fn lets_in(&mut self) -> Stop<()> {
         let flow = self.done.packet.flow();
         if let Some(counter) = self.rule(true, flow).map(NatRule::counter) {
-            if self.may_begin() && self.stays(flow, flow).is_some() {
-                self.remember(Place::Tier1, (flow, flow), Deed::Natted, Some(counter));
-            }
-            return;
+            self.done.blamed = Some(counter.clone());
+            self.untouched(flow, Deed::Natted, Some(counter))?;
+            self.done.blamed = None;
+            return Ok(());
         }
-        self.passes_untranslated(flow, false);
+        self.passes_untranslated(flow, false, flow.dst)
     }
 
-    /// A flow that no rule is about is remembered if one would meet its answers: they are translated no more than it was.
-    fn passes_untranslated(&mut self, flow: Flow, destinations: bool) {
+    /// A flow that no rule is about is remembered if one would meet its answers, or translates others to its end inside: its
+    /// answers are translated no more than it was.
+    fn passes_untranslated(&mut self, flow: Flow, destinations: bool, inside: IpAddr) -> Stop<()> {
         // What answers a query has the ICMP type 0.
         let back = flow.reversed();
-        let mut rules = self.network.nat_rules.iter();
-        let met = rules.any(|rule| {
-            rule.is_about_destinations() == destinations && rule.matches(back, Some(0))
+        let concerned = self.network.nat_rules.iter().any(|rule| {
+            let meets = rule.is_about_destinations() == destinations && rule.matches(back, Some(0));
+            meets || matches!(rule.kind, NatKind::Dnat(to, _) if to.contains(&inside))
         });
-        if met && self.may_begin() && self.stays(flow, flow).is_some() {
-            self.remember(Place::Tier1, (flow, flow), Deed::LetIn, None);
+        if concerned { self.untouched(flow, Deed::LetIn, None) } else { Ok(()) }
+    }
+
+    /// A flow that stays as it is, but not where its answers would be another's.
+    fn untouched(&mut self, flow: Flow, deed: Deed, counter: Option<Counter>) -> Stop<()> {
+        if !self.may_begin() {
+            return Ok(());
         }
+        if self.stays(flow, flow).is_none() {
+            return gone("untranslated, and taken");
+        }
+        self.remember(Place::Tier1, (flow, flow), deed, counter);
+        Ok(())
     }
 
     pub(super) fn source_nat(&mut self, private: bool, crosses: bool) -> Stop<()> {
@@ -120,8 +132,7 @@ impl Walk<'_> {
             if crosses {
                 self.cross(false, flow, None, None, flow)?;
             }
-            self.passes_untranslated(flow, true);
-            return Ok(());
+            return self.passes_untranslated(flow, true, flow.src);
         };
         self.done.blamed = Some(rule.counter());
         if !self.may_begin() {
