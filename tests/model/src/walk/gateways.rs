@@ -54,11 +54,14 @@ impl Walk<'_> {
             return gone("a route of the Tier-1 that leads nowhere");
         }
         if let Some(block) = block {
+            match &by {
+                Some(rule) if moved && entry.uplink => self.ends_inside(rule, came),
+                Some(rule) if moved => self.turns_around(rule, came)?,
+                _ if entry.uplink && !served => self.lets_in()?,
+                _ => {}
+            }
             if block.is_broadcast(dst) {
                 return gone("a broadcast address");
-            }
-            if entry.uplink && !owned {
-                self.lets_in()?;
             }
             self.fits(network.inner_mtu, entry)?;
             return match network.workload_with(dst) {
@@ -78,18 +81,12 @@ impl Walk<'_> {
             return gone("no route");
         }
         let src = self.done.packet.flow().src;
-        if !owned {
-            self.source_nat(hidden(src), !entry.uplink)?;
+        if !served {
+            let dnat = by.as_ref().filter(|_| moved);
+            self.source_nat(came, dnat, hidden(src), !entry.uplink)?;
         } else if !entry.uplink {
-            // A hairpin to a target that is not inside leaves as what comes from inside; no target of a model's lab is outside.
             let now = self.done.packet.flow();
-            if moved && hidden(src) && self.rule(false, now).is_none() {
-                return gone("a private source without a NAT rule");
-            }
-            let source = self.rule(false, now).cloned().filter(|_| moved);
-            let off = !network.gateway_firewall.enabled;
-            let by = if off { by } else { source.or(by) };
-            self.cross(false, came, known.as_ref(), by.as_ref(), now)?;
+            self.cross(false, came, known.as_ref(), None, now)?;
         }
         let memory = known.as_ref().map(|(memory, _)| memory);
         self.keeps_private(hidden(self.done.packet.src), memory)?;
@@ -118,7 +115,7 @@ impl Walk<'_> {
         let member = self.choose(server, Scope::Tier1, flow, None)?;
         let wanted = Flow { dst: member.address, dst_port: member.port, ..flow };
         let went = match server.source {
-            Source::OneOf(pool) => self.one_of(pool, wanted),
+            Source::OneOf(pool) => self.one_of(pool, flow, wanted),
             Source::Client => self.stays(wanted, flow),
         };
         let Some(went) = went else { return gone("no port is free") };
@@ -131,11 +128,11 @@ impl Walk<'_> {
     }
 
     /// The source becomes an address of the pool: the one that was observed, else any.
-    fn one_of(&self, pool: ipnet::IpNet, wanted: Flow) -> Option<Flow> {
+    fn one_of(&self, pool: ipnet::IpNet, came: Flow, wanted: Flow) -> Option<Flow> {
         let seen = self.observed.iter().map(|seen| seen.packet.flow().src);
         seen.chain(pool.hosts())
             .filter(|src| pool.contains(src))
-            .find_map(|src| self.allocate(&[Place::Tier1], Flow { src, ..wanted }))
+            .find_map(|src| self.allocate(&[Place::Tier1], came, Flow { src, ..wanted }))
     }
 
     /// A flow that keeps its source, if its answers are nobody else's.

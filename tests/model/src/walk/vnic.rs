@@ -63,7 +63,8 @@ impl Walk<'_> {
         let to_itself = workload.addresses.contains(&member.address);
         let src = if to_itself { server.address } else { flow.src };
         let wanted = Flow { src, dst: member.address, dst_port: member.port, ..flow };
-        let Some(went) = self.allocate(&[place, Place::Firewall(workload.port)], wanted) else {
+        let Some(went) = self.allocate(&[place, Place::Firewall(workload.port)], flow, wanted)
+        else {
             return gone("no port is free");
         };
         let service = (server.address, server.port);
@@ -82,7 +83,7 @@ impl Walk<'_> {
         if !taken || !self.may_begin() {
             return Ok(());
         }
-        let Some(went) = self.allocate(&[place, Place::Firewall(workload.port)], flow) else {
+        let Some(went) = self.allocate(&[place, Place::Firewall(workload.port)], flow, flow) else {
             return gone("no port is free");
         };
         self.remember(place, (flow, went), Deed::KeptApart, None);
