@@ -100,6 +100,8 @@ pub struct Walk<'a, O: Observer> {
     cacheable: bool,
     /// A stage has looked at TCP flags, which only a session's guard looks at again.
     reads_flags: bool,
+    /// A stage that remembers others has let it pass by a stateless rule.
+    meets_state: bool,
     plan: Plan,
 }
 
@@ -130,6 +132,7 @@ impl<'a, O: Observer> Walk<'a, O> {
             hold: None,
             cacheable: true,
             reads_flags: false,
+            meets_state: false,
             plan: Plan { initiating: headers.ip().map(Tuple::of), ..Plan::default() },
         }
     }
@@ -147,8 +150,9 @@ impl<'a, O: Observer> Walk<'a, O> {
             .headers
             .ip()
             .is_some_and(|ip| ip.fragment.is_none() && !ip.options && ip.embedded().is_none());
-        let guarded =
-            !self.reads_flags || self.plan.session.is_some() || !self.plan.records.is_empty();
+        let guarded = !(self.reads_flags || self.meets_state)
+            || self.plan.session.is_some()
+            || !self.plan.records.is_empty();
         let cacheable = self.cacheable
             && guarded
             && plain

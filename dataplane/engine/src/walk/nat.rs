@@ -419,8 +419,11 @@ impl<O: Observer> Walk<'_, O> {
             }
             _ => None,
         });
-        let planned = way.destination.into_iter().chain(source).find(|r| r.translates_sessions());
-        let Some((number, rule)) = known.or(planned.map(|r| (r.id, Some(r)))) else {
+        // Outwards its session will be the source rule's.
+        let mut planned = source.into_iter().chain(way.destination);
+        let first = planned.clone().next();
+        let first = first.filter(|_| planned.any(NatRule::translates_sessions));
+        let Some((number, rule)) = known.or(first.map(|r| (r.id, Some(r)))) else {
             return Ok(());
         };
         if rule.is_some_and(|r| r.firewall_match == FirewallMatch::Bypass) {
