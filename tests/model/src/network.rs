@@ -8,7 +8,7 @@ mod services;
 use std::net::IpAddr;
 
 use definitions::model::{ContainerPort, Definitions, Labels, ObjectName};
-use definitions::own::{Isolation, NatMode, UrpfMode};
+use definitions::own::{HaMode, Isolation, NatMode, OnPolicyChange, TimerProfile, UrpfMode};
 use ipnet::IpNet;
 
 use crate::packet::Mac;
@@ -132,6 +132,10 @@ pub(crate) struct Network {
     pub(crate) outer_servers: Vec<Server>,
     pub(crate) nat_rules: Vec<NatRule>,
     pub(crate) gateway_firewall: Firewall,
+    pub(crate) tier0_firewall: Firewall,
+    pub(crate) timers: TimerProfile,
+    /// What became of live sessions when the distributed firewall's rules changed.
+    pub(crate) on_policy_change: OnPolicyChange,
     /// Addresses that the Tier-1 has without an interface: of NAT, of virtual servers, of the balancer's pool.
     pub(crate) tier1_addresses: Vec<IpNet>,
     /// What nobody outside may use or see, at the Tier-1.
@@ -174,7 +178,13 @@ impl Network {
             service_net,
             outer_servers: Vec::new(),
             nat_rules: nat::rules(spec, nat, atlas)?,
-            gateway_firewall: Firewall::new(&spec.tier1.gateway_firewall),
+            gateway_firewall: Firewall::new(&spec.tier1.gateway_firewall, true),
+            tier0_firewall: Firewall::new(
+                &tier0.spec.gateway_firewall,
+                tier0.spec.ha_mode == HaMode::ActiveStandby,
+            ),
+            timers: spec.sessions.timers,
+            on_policy_change: spec.distributed_firewall.on_policy_change,
             tier1_addresses: Vec::new(),
             private: Vec::new(),
             transit_net: IpNet::V4(transit_net),

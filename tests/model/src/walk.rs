@@ -15,7 +15,6 @@ use crate::counters::Counter;
 use crate::memory::{Deed, Memory, Place, Way};
 use crate::network::Network;
 use crate::packet::{Content, Flow, Framed, Packet, Seen, flag};
-use crate::policy::ethernet;
 use crate::tcp::is_legal;
 use crate::{Model, Pair};
 
@@ -141,15 +140,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    pub(crate) fn finish(mut self) -> Done {
-        // An answer to a workload is judged at its vNIC like any other frame.
-        let answered = self.network.workload_at(self.port);
-        let stations = (self.frame.dst_mac, self.frame.src_mac);
-        if let (Some(workload), Some(answer)) = (answered, self.done.answer)
-            && !ethernet::passes(self.network, workload, stations, &answer, true)
-        {
-            self.done.answer = None;
-        }
+    pub(crate) fn finish(self) -> Done {
         self.done
     }
 

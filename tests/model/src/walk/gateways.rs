@@ -177,9 +177,15 @@ impl Walk<'_> {
     pub(super) fn tier0(&mut self, entry: &Entry) -> Stop<u32> {
         let network = self.network;
         self.martians(entry)?;
+        if network.tier0_firewall.remembers() {
+            self.legal_flags()?;
+        }
         let dst = self.done.packet.dst;
         if entry.uplink && network.transit_net.contains(&dst) {
             return gone("a transit address");
+        }
+        if entry.uplink {
+            self.cross_tier0(true)?;
         }
         if dst == network.transit.0 || network.uplinks.iter().any(|u| u.addresses.contains(&dst)) {
             return self.local(true, true);
@@ -198,14 +204,12 @@ impl Walk<'_> {
             Target::Blackhole => gone("blackhole"),
             Target::Link(at) => {
                 let uplink = network.uplinks.get(*at);
-                if uplink.is_some_and(|u| u.nets.iter().any(|net| is_broadcast(*net, dst))) {
-                    return gone("a broadcast address");
-                }
-                self.leaves(entry, dst)
+                let nets = uplink.map(|uplink| uplink.nets.as_slice()).unwrap_or_default();
+                self.leaves(entry, dst, nets.iter().any(|net| is_broadcast(*net, dst)))
             }
             Target::Neighbors(hops) => {
                 let hop = self.path(hops)?;
-                self.leaves(entry, hop)
+                self.leaves(entry, hop, false)
             }
         }
     }
@@ -251,11 +255,17 @@ impl Walk<'_> {
         }
     }
 
-    fn leaves(&mut self, entry: &Entry, neighbor: IpAddr) -> Stop<u32> {
+    fn leaves(&mut self, entry: &Entry, neighbor: IpAddr, broadcast: bool) -> Stop<u32> {
         let network = self.network;
-        self.keeps_private(network.transit_net.contains(&self.done.packet.src), None)?;
         if network.transit_net.contains(&self.done.packet.flow().src) {
             return gone("a transit address would leave");
+        }
+        if !entry.uplink {
+            self.cross_tier0(false)?;
+        }
+        self.keeps_private(network.transit_net.contains(&self.done.packet.src), None)?;
+        if broadcast {
+            return gone("a broadcast address");
         }
         let uplink = network.uplink_of(neighbor).and_then(|at| network.uplinks.get(at));
         if let Some(uplink) = uplink {

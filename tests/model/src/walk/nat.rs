@@ -166,8 +166,7 @@ impl Walk<'_> {
         let nowhere = went.is_none() && rule.firewall_match == FirewallMatch::External;
         if crosses && !nowhere {
             self.done.blamed = None;
-            let by = dnat.filter(|_| !self.network.gateway_firewall.enabled).unwrap_or(&rule);
-            self.cross(false, came, None, Some(by), went.unwrap_or(flow))?;
+            self.cross(false, came, None, Some(&rule), went.unwrap_or(flow))?;
             self.done.blamed = Some(rule.counter());
         }
         let Some(went) = went else { return gone("no port is free") };

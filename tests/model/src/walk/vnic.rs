@@ -1,5 +1,7 @@
 //! The vNIC: spoof guard, distributed load balancer, distributed firewall.
 
+use definitions::own::OnPolicyChange;
+
 use super::Scope;
 use super::balancer::{counter_of, server};
 use super::{Stop, Walk, gone};
@@ -108,6 +110,10 @@ impl Walk<'_> {
                 return gone("looks like a flow that the balancer made here");
             }
             let Deed::Allowed { judged, into } = memory.deed else { return Ok(()) };
+            if self.network.on_policy_change == OnPolicyChange::Keep {
+                // It passes by the rule that it began with, which goes on counting it.
+                return Ok(());
+            }
             let (judgement, by) = judge(self.network, workload, judged, into);
             if matches!(judgement, Judgement::Passes { .. }) {
                 // The rule that lets it pass now counts it from now on.

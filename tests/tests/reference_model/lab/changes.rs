@@ -13,6 +13,17 @@ use crate::random::Random;
 impl Lab {
     /// Changes something and says what. `blocks` are the segments that there are.
     pub fn change(&mut self, random: &mut Random, blocks: &[Block]) -> String {
+        if let Some(wider) = &mut self.wider
+            && random.chance(15)
+        {
+            return match &mut self.nat_rules {
+                Some(rules) if random.chance(30) => {
+                    rules.push(super::wider::nat_rule(random));
+                    "one DNAT rule to the outside more".to_owned()
+                }
+                _ => wider.change(random),
+            };
+        }
         let at = random.below(self.namespaces.len());
         let by_hand = if self.nat_rules.is_some() { 5 } else { 0 };
         match random.weighted(&[3, 5, 5, 5, 3, by_hand, 4, 1]) {
