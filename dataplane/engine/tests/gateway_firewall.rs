@@ -286,6 +286,27 @@ fn an_answer_to_what_a_stateless_rule_let_pass_may_begin_a_session() {
     assert_eq!(b.worker.hits()[&RuleKey::GatewayFirewall(T0, 2)].traffic.packets, 2);
 }
 
+/// Nor is what it let pass where the Tier-0 has a record of the session only since that packet: the next one is known at the Tier-1.
+#[test]
+fn what_makes_a_session_known_further_out_is_not_repeated_from_the_cache() {
+    let mut b = with(|net| {
+        net.routers[0].gateway_firewall = GatewayFirewall::new(true, vec![allow(1, Direction::In)]);
+        let rules = vec![stateless(allow(1, Direction::In)), allow(2, Direction::Out)];
+        net.routers[1].gateway_firewall = GatewayFirewall::new(true, rules);
+        net.routers[1].nat = NatTable::default();
+        net.routers[1].private.clear();
+    });
+    b.go(A, from(A, H1).udp(5, 53));
+    // The gateways forget the flow, the distributed firewall does not.
+    b.advance(Time::from_secs(35));
+    assert_eq!(firewall_records(&mut b), 0);
+    let reply = |b: &mut Bench| b.go(H1, from(H1, A).udp(53, 5)).len();
+    assert_eq!(reply(&mut b), 1);
+    assert_eq!(firewall_records(&mut b), 1);
+    assert_eq!(reply(&mut b), 1);
+    assert_eq!(firewall_records(&mut b), 2);
+}
+
 #[test]
 fn a_rule_that_changes_takes_effect_on_live_flows() {
     let mut b = bench(vec![allow(1, Direction::InOut)]);

@@ -136,7 +136,7 @@ impl<O: Observer> Walk<'_, O> {
         let rule = router.gateway_firewall.lookup(crossing.inward, crossing.judged, icmp);
         self.refuse_unless_passed(id, router, rule)?;
         if let Some(rule) = rule.filter(|r| !r.stateful) {
-            // An answer may begin a session here, to which this packet's like will belong.
+            // This packet or an answer may begin a session by which the next one is known here.
             self.meets_state |= router.gateway_firewall.remembers();
             self.note(stage, &router.name, || {
                 format!("allowed by stateless rule {} '{}'", rule.id, rule.name)

@@ -150,9 +150,12 @@ impl<'a, O: Observer> Walk<'a, O> {
             .headers
             .ip()
             .is_some_and(|ip| ip.fragment.is_none() && !ip.options && ip.embedded().is_none());
-        let guarded = !(self.reads_flags || self.meets_state)
-            || self.plan.session.is_some()
-            || !self.plan.records.is_empty();
+        let (known, begins) = (self.plan.session.is_some(), !self.plan.records.is_empty());
+        let guarded = match self.meets_state {
+            // The next such packet may find there what this one begins or extends.
+            true => known && !begins,
+            false => !self.reads_flags || known || begins,
+        };
         let cacheable = self.cacheable
             && guarded
             && plain
