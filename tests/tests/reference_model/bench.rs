@@ -84,7 +84,11 @@ fn atlas(lab: &Lab, names: &Names, logical: &Logical) -> Atlas {
         atlas.cluster_ips.push((key.clone(), names.cluster_ip(&key).unwrap().to_ip()));
         if outside {
             let vip = names.vip(&key).unwrap().to_ip();
-            atlas.vips.push((key, vip));
+            atlas.vips.push((key.clone(), vip));
+        }
+        // None without an SNAT pool, or where that had none.
+        if let Ok(address) = names.service_snat(&key) {
+            atlas.service_snat.push((key, address.to_ip()));
         }
     }
     for n in 0..lab.namespaces() {

@@ -36,6 +36,9 @@ fn nat_counter(rule: &NatRule) -> Counter {
     if rule.name.starts_with(WRITTEN) {
         return Counter::NatByName(rule.name.clone());
     }
+    if rule.name.starts_with("snat-service-") {
+        return Counter::NatByName(rule.name.clone());
+    }
     let own = rule.name.starts_with("snat-namespace-");
     let from = rule.source.as_ref().filter(|_| !own).map(|nets| net(nets[0]));
     let kind = match rule.action {

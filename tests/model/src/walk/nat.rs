@@ -79,7 +79,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// A host has one address of a pool: the one that it had before, else the one that was observed, else any.
+    /// A host has one address of a pool: the one that it had before, else the one that was observed, else a guess.
     fn of_pool(&mut self, pool: Pool, came: Flow, wanted: Flow) -> Option<Flow> {
         let host = wanted.src;
         let paired = self.model.paired.iter().find(|p| (p.pool, p.host) == (pool, host));
@@ -87,8 +87,13 @@ impl Walk<'_> {
             return self.allocate(&[Place::Tier1], came, Flow { src: pair.address, ..wanted });
         }
         let seen = self.observed.iter().map(|seen| seen.packet.flow().src);
-        let candidates: Vec<IpAddr> =
-            seen.filter(|src| pool.contains(*src)).chain([pool.first]).collect();
+        let mut candidates: Vec<IpAddr> = seen.filter(|src| pool.contains(*src)).collect();
+        if candidates.is_empty() {
+            candidates = pool.addresses();
+            let count = candidates.len();
+            self.done.guesses = count;
+            candidates.rotate_left(self.guess.checked_rem(count).unwrap_or_default());
+        }
         let free = |src| self.allocate(&[Place::Tier1], came, Flow { src, ..wanted });
         let went = candidates.into_iter().find_map(free)?;
         self.done.pair = Some(Pair { pool, host, address: went.src });
@@ -156,6 +161,9 @@ impl Walk<'_> {
             return Ok(());
         };
         self.done.blamed = Some(rule.counter());
+        if rule.kind == NatKind::NoAddress {
+            return gone("a Service that has no address of its SNAT pool");
+        }
         if !self.may_begin() {
             return gone("cannot begin a conversation at NAT");
         }

@@ -143,7 +143,13 @@ fn service_document(namespace: &str, name: &str, service: &Service) -> String {
     let mut yaml = format!(
         "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: {namespace}{}}}\nspec:\n  \
          type: {}\n  selector: {{app: {}}}\n  ports:\n  - {{name: web, port: 80, targetPort: {}}}\n",
-        if service.transparent { ", annotations: {ncp/transparent-lb: 'true'}" } else { "" },
+        match (service.transparent, service.pool) {
+            (true, None) => ", annotations: {ncp/transparent-lb: 'true'}".to_owned(),
+            (false, None) => String::new(),
+            (transparent, Some(pool)) => format!(
+                ", annotations: {{ncp/transparent-lb: '{transparent}', ncp/snat_pool: {pool}}}"
+            ),
+        },
         if service.outside { "LoadBalancer" } else { "ClusterIP" },
         service.app,
         if service.named { "http" } else { "8080" },

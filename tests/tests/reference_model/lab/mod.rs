@@ -68,6 +68,8 @@ struct Service {
     ranges: bool,
     /// `ncp/transparent-lb`.
     transparent: bool,
+    /// `ncp/snat_pool`.
+    pool: Option<&'static str>,
 }
 
 #[derive(Clone)]
@@ -138,6 +140,7 @@ fn service(random: &mut Random) -> Service {
         local_outside: random.chance(20),
         ranges: random.chance(15),
         transparent: random.chance(10),
+        pool: None,
     }
 }
 
@@ -147,6 +150,9 @@ impl Lab {
         let mut lab = Lab::narrow(random);
         if wider {
             lab.wider = Some(Wider::new(random));
+            for service in lab.namespaces.iter_mut().flat_map(|ns| &mut ns.services) {
+                service.pool = wider::snat_pool(random);
+            }
             if let Some(rules) = lab.nat_rules.as_mut().filter(|_| random.chance(40)) {
                 rules.push(wider::nat_rule(random));
             }

@@ -50,8 +50,9 @@ impl Wider {
     }
 
     /// Fields of the SupervisorCluster.
-    pub fn cluster_fields(&self) -> &'static str {
-        if self.rfc { "\n  sessions: {timers: rfc}" } else { "" }
+    pub fn cluster_fields(&self) -> String {
+        let timers = if self.rfc { "rfc" } else { "nsx" };
+        format!("\n  sessions: {{timers: {timers}}}\n  snatPools: [{SNAT_POOLS}]")
     }
 
     /// Fields of the Tier-0.
@@ -59,6 +60,27 @@ impl Wider {
         let mode = if self.active_standby { "active-standby" } else { "active-active" };
         format!("\n  haMode: {mode}\n  gatewayFirewall: {}", self.tier0.yaml())
     }
+}
+
+/// Pools of one address, of some, for one namespace only, and two of one name.
+const SNAT_POOLS: &str = "{name: one, addresses: [172.16.4.1]}, {name: some, addresses: [172.16.4.8/29]}, \
+     {name: own, addresses: [172.16.4.17-172.16.4.19], namespaces: [ns-0]}, \
+     {name: twice, addresses: [172.16.4.24]}, {name: twice, addresses: [172.16.4.25]}";
+
+/// What a Service asks for by `ncp/snat_pool`.
+pub fn snat_pool(random: &mut Random) -> Option<&'static str> {
+    random.pick(&[
+        None,
+        None,
+        None,
+        None,
+        Some("one"),
+        Some("some"),
+        Some("some"),
+        Some("own"),
+        Some("twice"),
+        Some("nowhere"),
+    ])
 }
 
 /// A NAT rule of the Tier-1 of a kind that other labs do not have: DNAT to a target outside.
