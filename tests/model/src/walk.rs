@@ -218,7 +218,9 @@ impl<'a> Walk<'a> {
     fn may_begin(&self) -> bool {
         match self.done.packet.content {
             Content::Tcp { flags, .. } => {
-                flags & (flag::SYN | flag::ACK | flag::FIN | flag::RST) == flag::SYN
+                // A later fragment begins no connection in the place of one that has ended since its first one.
+                let later = self.frame.packet.is_later_piece();
+                flags & (flag::SYN | flag::ACK | flag::FIN | flag::RST) == flag::SYN && !later
             }
             Content::Udp { .. } | Content::Rest { .. } => true,
             Content::Echo { reply, .. } => !reply,

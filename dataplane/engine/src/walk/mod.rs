@@ -321,7 +321,9 @@ impl<'a, O: Observer> Walk<'a, O> {
         match &ip.transport {
             Transport::Tcp(t) => {
                 use tcp_flags::{ACK, FIN, RST, SYN};
-                if t.flags & (SYN | ACK | RST | FIN) == SYN {
+                // A later fragment follows its first one, but begins no connection in the place of one that has ended since.
+                let later = ip.fragment.is_some_and(|f| f.offset > 0);
+                if t.flags & (SYN | ACK | RST | FIN) == SYN && !later {
                     Ok(())
                 } else {
                     Err(DropReason::NotSyn)
