@@ -3,7 +3,7 @@
 //! Where they differ, one of them is wrong.
 //!
 //! `TIERLAB_MODEL_STEPS` is how many steps are made (a slice of a few seconds unless told; 1000000 for the long run),
-//! `TIERLAB_MODEL_SEED` the seed of the first lab, `TIERLAB_MODEL_FAILURES` how many failing labs are shown. A failure names its
+//! `TIERLAB_MODEL_SEED` the seed of the first lab (from 1000000 on they are wider, before every other one is), `TIERLAB_MODEL_FAILURES` how many failing labs are shown. A failure names its
 //! seed, which belongs into [`KEPT`] once its bug is fixed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
@@ -20,7 +20,7 @@ mod steps;
 
 use std::collections::BTreeMap;
 
-use bench::Bench;
+use bench::{Bench, WIDER};
 
 /// Steps in one lab.
 const STEPS: usize = 200;
@@ -35,14 +35,38 @@ struct Case {
 
 /// Bugs that were fixed. A seed names its lab for as long as nothing in the generator changes; a bug therefore has a test beside the
 /// code too, where one could be written.
-const KEPT: [Case; 2] = [
+const KEPT: [Case; 8] = [
     Case {
         seed: 54,
         bug: "with internalTrafficPolicy Local, a host whose only endpoint is going away rejected",
     },
     Case {
+        seed: 107,
+        bug: "what came in untranslated for the target of a DNAT rule was not remembered",
+    },
+    Case {
         seed: 2008,
         bug: "of two records of one session at one firewall, both counted for the rule that now allows one of them",
+    },
+    Case {
+        seed: 3555,
+        bug: "what DNAT sends to no segment from inside turned around in the model, and was judged as if it did",
+    },
+    Case {
+        seed: 3824,
+        bug: "a named port met a frame for another address that reached the pod's vNIC",
+    },
+    Case {
+        seed: 5762,
+        bug: "an answer that waited for a neighbour was judged in the model by Ethernet rules from before it was sent",
+    },
+    Case {
+        seed: 8373,
+        bug: "a session that a gateway first met in an answer was judged twice in the model",
+    },
+    Case {
+        seed: 1_001_830,
+        bug: "a later fragment of a SYN began a connection in the place of one that had been reset since",
     },
 ];
 
@@ -78,7 +102,8 @@ fn the_engine_does_what_the_model_says() {
     let labs = u64::try_from(number("TIERLAB_MODEL_STEPS", SLICE).div_ceil(STEPS)).unwrap();
     let most = number("TIERLAB_MODEL_FAILURES", 1);
     let (mut said, mut failures) = (BTreeMap::new(), Vec::new());
-    for seed in first..first + labs {
+    let seed = |n| if first < WIDER { first + n / 2 + n % 2 * WIDER } else { first + n };
+    for seed in (0..labs).map(seed) {
         if let Err(failure) = run(seed, &mut said) {
             failures.push(failure);
             if failures.len() >= most {
@@ -90,9 +115,12 @@ fn the_engine_does_what_the_model_says() {
     let table: Vec<String> = said.iter().map(|(why, n)| format!("{n:8} {why}")).collect();
     println!("{total} packets\n{}", table.join("\n"));
     assert!(failures.is_empty(), "{}", failures.join("\n========\n"));
-    // Steps that end at the first firewall would prove little.
+    // Steps that end at the first firewall would prove little; a single lab may be such a one.
     let delivered = said.get("delivered").copied().unwrap_or(0);
-    assert!(delivered * 4 > total, "only {delivered} of {total} packets were delivered");
+    assert!(
+        labs < 10 || delivered * 4 > total,
+        "only {delivered} of {total} packets were delivered"
+    );
 }
 
 #[test]

@@ -113,14 +113,17 @@ impl Compiler<'_> {
                     ports: ServicePorts::Destination(vec![(number, number)]),
                 }];
                 let note = format!("with port {name}={number}");
+                let holders = pods.iter().filter_map(|place| self.places.get(*place));
+                let held = addresses(holders.map(|(.., workload)| workload));
                 if direction == Direction::In {
+                    // The name is of the pods' own addresses, also where a frame for another one reaches their vNIC.
+                    made.destination = held;
                     made.applied_to_text = format!("{} {note}", written.template.applied_to_text);
+                    made.destination_text.clone_from(&made.applied_to_text);
                     drafts.push(draft(made, pods));
                 } else {
-                    let holders = pods.iter().filter_map(|place| self.places.get(*place));
                     // Of a pod's addresses only those that a peer names.
-                    made.destination =
-                        intersection(&addresses(holders.map(|(.., workload)| workload)), &peers);
+                    made.destination = intersection(&held, &peers);
                     made.destination_text = format!("{peers_text}, {note}");
                     drafts.push(draft(made, written.applied.clone()));
                 }

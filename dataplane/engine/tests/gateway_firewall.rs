@@ -266,6 +266,47 @@ fn a_stateless_rule_remembers_nothing() {
     assert_eq!(b.go(H1, from(H1, SNAT).udp(53, 5)).len(), 1);
 }
 
+/// What passes by a stateless rule is not repeated from the cache past the session that its answer begins.
+#[test]
+fn an_answer_to_what_a_stateless_rule_let_pass_may_begin_a_session() {
+    let to_port =
+        |port| vec![Service { protocol: 17, ports: ServicePorts::Destination(vec![(port, port)]) }];
+    let mut b = with(|net| {
+        let dns = GatewayRule { services: to_port(53), ..allow(1, Direction::In) };
+        let rules = vec![stateless(dns), allow(2, Direction::In)];
+        net.routers[0].gateway_firewall = GatewayFirewall::new(true, rules);
+    });
+    let query = |b: &mut Bench| b.go(H1, from(H1, H2).udp(40, 53)).len();
+    assert_eq!((query(&mut b), query(&mut b)), (1, 1));
+    assert_eq!(firewall_records(&mut b), 0);
+    assert_eq!(b.go(H2, from(H2, H1).udp(53, 40)).len(), 1);
+    assert_eq!(firewall_records(&mut b), 1);
+    // From now on it is a packet of that session, which counts and refreshes it.
+    assert_eq!(query(&mut b), 1);
+    assert_eq!(b.worker.hits()[&RuleKey::GatewayFirewall(T0, 2)].traffic.packets, 2);
+}
+
+/// Nor is what it let pass where the Tier-0 has a record of the session only since that packet: the next one is known at the Tier-1.
+#[test]
+fn what_makes_a_session_known_further_out_is_not_repeated_from_the_cache() {
+    let mut b = with(|net| {
+        net.routers[0].gateway_firewall = GatewayFirewall::new(true, vec![allow(1, Direction::In)]);
+        let rules = vec![stateless(allow(1, Direction::In)), allow(2, Direction::Out)];
+        net.routers[1].gateway_firewall = GatewayFirewall::new(true, rules);
+        net.routers[1].nat = NatTable::default();
+        net.routers[1].private.clear();
+    });
+    b.go(A, from(A, H1).udp(5, 53));
+    // The gateways forget the flow, the distributed firewall does not.
+    b.advance(Time::from_secs(35));
+    assert_eq!(firewall_records(&mut b), 0);
+    let reply = |b: &mut Bench| b.go(H1, from(H1, A).udp(53, 5)).len();
+    assert_eq!(reply(&mut b), 1);
+    assert_eq!(firewall_records(&mut b), 1);
+    assert_eq!(reply(&mut b), 1);
+    assert_eq!(firewall_records(&mut b), 2);
+}
+
 #[test]
 fn a_stateless_rule_counts_each_packet() {
     for cache in [true, false] {
@@ -397,6 +438,22 @@ fn switched_off_it_takes_nat_with_it_unless_bypassed() {
     let mut b = off(FirewallMatch::Bypass);
     assert_eq!(b.go(A, from(A, H1).udp(5, 53)).len(), 1);
     assert_eq!(b.go(H1, from(H1, E).tcp(5, 80, SYN)).len(), 1);
+    // Of what DNAT sends back outside, the rule about its source says so, in both directions.
+    let forward = |source: FirewallMatch| {
+        with(|net| {
+            let action = NatAction::Dnat { to: prefix("192.0.2.20/32"), ports: None };
+            let dnat = NatRule { service: None, action, ..dnat(FirewallMatch::Bypass) };
+            let rules = vec![dnat, NatRule { firewall_match: source, ..snat() }];
+            net.routers[1].nat = NatTable::new(rules);
+            net.routers[1].gateway_firewall = GatewayFirewall::new(false, Vec::new());
+        })
+    };
+    let mut b = forward(FirewallMatch::Internal);
+    assert!(b.go(A, from(A, E).udp(5, 53)).is_empty());
+    assert_eq!(b.only_drop(), (Stage::T1Firewall, reason, "t1".into()));
+    let mut b = forward(FirewallMatch::Bypass);
+    assert_eq!(b.go(A, from(A, E).udp(5, 53)).len(), 1);
+    assert_eq!(b.go(H2, from(H2, SNAT).udp(53, 5)).len(), 1);
     // A session from before stops too.
     let mut b = bench(Vec::new());
     b.go(A, from(A, H1).udp(5, 53));

@@ -572,3 +572,49 @@ fn a_session_of_dnat_expires_by_the_gateways_timers() {
     let tx = b.go(A, from(A, H1).udp(53, 40_000));
     assert_eq!(one(&tx), (EXT, "172.16.2.2:53 > 192.0.2.10:40000".into()));
 }
+
+/// One client port to a routed pod directly, and to an address that a rule translates to the same pod: behind
+/// the gateway the two must differ, or one's answers would be taken for the other's.
+#[test]
+fn direct_and_translated_flows_to_one_target_are_told_apart() {
+    let routed = || {
+        let mut net = net([]);
+        for router in &mut net.routers {
+            router.private.clear();
+        }
+        // No rule is about sources: pods are routed.
+        net.routers[1].nat = NatTable::new(vec![dnat(9, "198.51.100.7/32", "10.244.0.18/32")]);
+        let mut b = Bench::new(net);
+        b.introduce_all();
+        b
+    };
+    let mut b = routed();
+    let direct = b.go(H1, from(H1, A).udp(4000, 53));
+    assert_eq!(one(&direct), (POD_A, "192.0.2.10:4000 > 10.244.0.18:53".into()));
+    let tx = b.go(H1, from(H1, E).udp(4000, 53));
+    let (_, other) = only(&tx, POD_A).ip().map(|ip| (ip.src, ip.ports().0)).unwrap();
+    assert_ne!(other, 4000);
+    let tx = b.go(A, from(A, H1).udp(53, 4000));
+    assert_eq!(one(&tx), (EXT, "10.244.0.18:53 > 192.0.2.10:4000".into()));
+    let tx = b.go(A, from(A, H1).udp(53, other));
+    assert_eq!(one(&tx), (EXT, "198.51.100.7:53 > 192.0.2.10:4000".into()));
+    // The other way round the direct flow's tuple is taken, and nothing may change a source that no rule names.
+    let mut b = routed();
+    let tx = b.go(H1, from(H1, E).udp(4000, 53));
+    assert_eq!(one(&tx), (POD_A, "192.0.2.10:4000 > 10.244.0.18:53".into()));
+    assert!(b.go(H1, from(H1, A).udp(4000, 53)).is_empty());
+    assert_eq!(b.only_drop(), (Stage::T1Nat, DropReason::NatPortExhausted, "t1".into()));
+    let tx = b.go(A, from(A, H1).udp(53, 4000));
+    assert_eq!(one(&tx), (EXT, "198.51.100.7:53 > 192.0.2.10:4000".into()));
+    // What the target itself has begun is told apart too.
+    let mut b = routed();
+    let tx = b.go(A, from(A, H1).udp(53, 4000));
+    assert_eq!(one(&tx), (EXT, "10.244.0.18:53 > 192.0.2.10:4000".into()));
+    let tx = b.go(H1, from(H1, E).udp(4000, 53));
+    let (_, other) = only(&tx, POD_A).ip().map(|ip| (ip.src, ip.ports().0)).unwrap();
+    assert_ne!(other, 4000);
+    let tx = b.go(H1, from(H1, A).udp(4000, 53));
+    assert_eq!(one(&tx), (POD_A, "192.0.2.10:4000 > 10.244.0.18:53".into()));
+    let tx = b.go(A, from(A, H1).udp(53, 4000));
+    assert_eq!(one(&tx), (EXT, "10.244.0.18:53 > 192.0.2.10:4000".into()));
+}

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::memory::Tier;
 use crate::network::NatKind;
 
 /// What counts.
@@ -35,8 +36,8 @@ pub enum Counter {
         /// What it does.
         kind: NatKind,
     },
-    /// A rule of the Tier-1's firewall.
-    Gateway(String),
+    /// A rule of a gateway's firewall.
+    Gateway(Tier, String),
     /// A rule of the category Ethernet. The model does not count for it.
     Ethernet(String),
     /// All rules that follow from an object: `NetworkPolicy ns/name`, `SecurityPolicy ns/name`, `Namespace ns`.

@@ -4,11 +4,22 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use definitions::own::TimerProfile;
+
 use crate::counters::Counter;
 use crate::network::{NatKind, NatRule};
 use crate::packet::{Content, Flow, Packet, flag};
 use crate::tcp::{Connection, Segment};
 use crate::timers::{Column, State, lifetime};
+
+/// A gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Tier {
+    /// The Tier-0.
+    Tier0,
+    /// The Tier-1.
+    Tier1,
+}
 
 /// A place that remembers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,8 +30,8 @@ pub(crate) enum Place {
     Firewall(u32),
     /// NAT and load balancer of the Tier-1.
     Tier1,
-    /// The firewall of the Tier-1.
-    Tier1Firewall,
+    /// The firewall of a gateway.
+    GatewayFirewall(Tier),
 }
 
 /// What a place did to a flow.
@@ -145,11 +156,11 @@ impl Memories {
     }
 
     /// Forgets what is too old at `now`.
-    pub(crate) fn age(&mut self, now: Duration) {
+    pub(crate) fn age(&mut self, timers: TimerProfile, now: Duration) {
         let conversations = &self.conversations;
         self.list.retain(|memory| {
             let of = conversations.iter().find(|c| c.serial == memory.conversation);
-            of.is_some_and(|c| c.last + lifetime(memory.column(), c.state()) > now)
+            of.is_some_and(|c| c.last + lifetime(timers, memory.column(), c.state()) > now)
         });
         let list = &self.list;
         self.conversations.retain(|c| list.iter().any(|m| m.conversation == c.serial));
@@ -186,9 +197,14 @@ impl Memories {
     }
 
     /// Whether a gateway would still remember a conversation.
-    pub(crate) fn is_fresh_at_gateways(&self, serial: u64, now: Duration) -> bool {
+    pub(crate) fn is_fresh_at_gateways(
+        &self,
+        timers: TimerProfile,
+        serial: u64,
+        now: Duration,
+    ) -> bool {
         let of = self.conversation(serial);
-        of.is_some_and(|c| c.last + lifetime(Column::Gateway, c.state()) > now)
+        of.is_some_and(|c| c.last + lifetime(timers, Column::Gateway, c.state()) > now)
     }
 
     /// How a conversation began, as it was sent.
@@ -248,35 +264,36 @@ impl Memories {
             let (came, went) = (memory.came, memory.went);
             let target = (went.dst, went.dst_port);
             let moved = target != (came.dst, came.dst_port);
+            // What a source rule sees of what leaves; of a hairpin it sees the destination that was asked for.
+            let seen = Flow { dst: went.dst, dst_port: went.dst_port, ..came };
             // What type of query it began with is not asked again.
-            let gives_source = |rule: &&NatRule| match rule.kind {
-                NatKind::Snat(pool) => rule.matches(came, None) && pool.contains(went.src),
-                NatKind::NoSnat => rule.matches(came, None) && came.src == went.src,
-                NatKind::NoDnat | NatKind::Dnat(..) => false,
+            let gives_source = |rule: &NatRule, flow: Flow| match rule.kind {
+                NatKind::Snat(pool) => rule.matches(flow, None) && pool.contains(went.src),
+                NatKind::NoSnat => rule.matches(flow, None) && came.src == went.src,
+                NatKind::NoAddress | NatKind::NoDnat | NatKind::Dnat(..) => false,
             };
             let gives = |rule: &&NatRule| match rule.kind {
                 NatKind::Dnat(..) if rule.matches(came, None) => {
                     let given = rule.with_destination(came);
                     (given.dst, given.dst_port) == target
                 }
-                NatKind::Dnat(..) => false,
+                NatKind::NoAddress | NatKind::Dnat(..) => false,
                 NatKind::NoDnat => !moved && came.src == went.src && rule.matches(came, None),
-                NatKind::NoSnat | NatKind::Snat(_) => !moved && gives_source(rule),
+                NatKind::NoSnat | NatKind::Snat(_) => !moved && gives_source(rule, seen),
             };
-            // Of a hairpin, the source has to be given too.
-            if moved
-                && ![came.src, came.dst].contains(&went.src)
-                && !rules.iter().any(|rule| gives_source(&rule))
-            {
+            // Where both sides changed, both have to be given.
+            let source_given =
+                rules.iter().any(|rule| gives_source(rule, came) || gives_source(rule, seen));
+            let lost = moved && ![came.src, came.dst].contains(&went.src) && !source_given;
+            let Some(first) = rules.iter().find(gives).filter(|_| !lost) else {
                 gone.push(memory.conversation);
                 continue;
-            }
-            let own = |rule: &&NatRule| memory.counter == Some(rule.counter());
-            let by = rules.iter().filter(gives).find(own).or_else(|| rules.iter().find(gives));
-            match by {
-                Some(rule) => memory.counter = Some(rule.counter()),
-                None => gone.push(memory.conversation),
-            }
+            };
+            // Its own rule goes on as long as it gives its side.
+            let own = |rule: &&NatRule| {
+                memory.counter == Some(rule.counter()) && (gives(rule) || gives_source(rule, seen))
+            };
+            memory.counter = Some(rules.iter().find(own).unwrap_or(first).counter());
         }
         for conversation in gone {
             self.forget(conversation);

@@ -8,7 +8,7 @@ mod services;
 use std::net::IpAddr;
 
 use definitions::model::{ContainerPort, Definitions, Labels, ObjectName};
-use definitions::own::{Isolation, NatMode, UrpfMode};
+use definitions::own::{HaMode, Isolation, NatMode, OnPolicyChange, TimerProfile, UrpfMode};
 use ipnet::IpNet;
 
 use crate::packet::Mac;
@@ -82,6 +82,8 @@ pub struct Atlas {
     pub vips: Vec<(ObjectName, IpAddr)>,
     /// The egress address of each namespace.
     pub snat: Vec<(String, IpAddr)>,
+    /// The address that a Service has of its SNAT pool.
+    pub service_snat: Vec<(ObjectName, IpAddr)>,
     /// The cluster's segments.
     pub blocks: Vec<Block>,
     /// The MAC that gateways answer ARP with in segments.
@@ -132,6 +134,10 @@ pub(crate) struct Network {
     pub(crate) outer_servers: Vec<Server>,
     pub(crate) nat_rules: Vec<NatRule>,
     pub(crate) gateway_firewall: Firewall,
+    pub(crate) tier0_firewall: Firewall,
+    pub(crate) timers: TimerProfile,
+    /// What became of live sessions when the distributed firewall's rules changed.
+    pub(crate) on_policy_change: OnPolicyChange,
     /// Addresses that the Tier-1 has without an interface: of NAT, of virtual servers, of the balancer's pool.
     pub(crate) tier1_addresses: Vec<IpNet>,
     /// What nobody outside may use or see, at the Tier-1.
@@ -173,8 +179,14 @@ impl Network {
             cluster_servers: Vec::new(),
             service_net,
             outer_servers: Vec::new(),
-            nat_rules: nat::rules(spec, nat, atlas)?,
-            gateway_firewall: Firewall::new(&spec.tier1.gateway_firewall),
+            nat_rules: nat::rules(definitions, spec, nat, atlas)?,
+            gateway_firewall: Firewall::new(&spec.tier1.gateway_firewall, true),
+            tier0_firewall: Firewall::new(
+                &tier0.spec.gateway_firewall,
+                tier0.spec.ha_mode == HaMode::ActiveStandby,
+            ),
+            timers: spec.sessions.timers,
+            on_policy_change: spec.distributed_firewall.on_policy_change,
             tier1_addresses: Vec::new(),
             private: Vec::new(),
             transit_net: IpNet::V4(transit_net),

@@ -217,6 +217,12 @@ impl Packet {
         matches!(self.content, Content::Error { .. })
     }
 
+    /// Whether it is an ICMP error about a packet that was not sent from where the error goes: it belongs to no flow.
+    #[must_use]
+    pub fn is_stray(&self) -> bool {
+        matches!(self.content, Content::Error { quote, .. } if quote.src != self.dst)
+    }
+
     /// Its TCP flags; 0 where there are none.
     #[must_use]
     pub fn flags(&self) -> u8 {

@@ -1,7 +1,9 @@
 //! Session timers: features.md 4, columns "NSX DFW", "NSX gateway FW" and "NSX LB"; where the balancer's column is empty it has
-//! the gateway's (docs/choices.md).
+//! the gateway's (docs/choices.md). The profile `rfc` has one column.
 
 use std::time::Duration;
+
+use definitions::own::TimerProfile;
 
 /// What a conversation is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +29,29 @@ pub(crate) enum Column {
 }
 
 /// How long something is remembered after the last packet.
-pub(crate) fn lifetime(column: Column, state: State) -> Duration {
+pub(crate) fn lifetime(profile: TimerProfile, column: Column, state: State) -> Duration {
+    match profile {
+        TimerProfile::Nsx => nsx(column, state),
+        TimerProfile::Rfc => rfc(state),
+    }
+}
+
+/// RFC 5382, REQ-5: established 2 hours 4 minutes, transitory 4 minutes; RFC 4787, REQ-5: 5 minutes are recommended; RFC 5508,
+/// REQ-2: 60 seconds.
+fn rfc(state: State) -> Duration {
+    Duration::from_secs(match state {
+        State::TcpEstablished => 2 * 3600 + 4 * 60,
+        State::TcpFirst
+        | State::TcpOpening
+        | State::TcpClosing
+        | State::TcpFinWait
+        | State::TcpClosed => 4 * 60,
+        State::UdpFirst | State::UdpSingle | State::UdpMultiple => 5 * 60,
+        State::IcmpFirst => 60,
+    })
+}
+
+fn nsx(column: Column, state: State) -> Duration {
     let (firewall, gateway, balancer) = match state {
         State::TcpFirst => (120, 120, None),
         State::TcpOpening => (30, 30, None),

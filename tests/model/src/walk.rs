@@ -15,7 +15,6 @@ use crate::counters::Counter;
 use crate::memory::{Deed, Memory, Place, Way};
 use crate::network::Network;
 use crate::packet::{Content, Flow, Framed, Packet, Seen, flag};
-use crate::policy::ethernet;
 use crate::tcp::is_legal;
 use crate::{Model, Pair};
 
@@ -73,6 +72,8 @@ pub(crate) struct Done {
     pub(crate) path: Option<(Flow, IpAddr)>,
     /// The address that a host was given of a pool.
     pub(crate) pair: Option<Pair>,
+    /// How many addresses it might have been, where nothing that was observed says which.
+    pub(crate) guesses: usize,
     pub(crate) answer: Option<Packet>,
     /// The smallest MTU of the way, where the packet has to be cut for it.
     pub(crate) cut_to: Option<u16>,
@@ -91,6 +92,8 @@ pub(crate) struct Walk<'a> {
     port: u32,
     frame: &'a Framed,
     observed: &'a [Seen],
+    /// Which of several addresses is taken where nothing that was observed says it.
+    guess: usize,
     /// Octets with the IP header.
     size: u32,
     to_itself: bool,
@@ -119,6 +122,7 @@ impl<'a> Walk<'a> {
         frame: &'a Framed,
         size: u32,
         observed: &'a [Seen],
+        guess: usize,
     ) -> Walk<'a> {
         let done = Done {
             packet: frame.packet,
@@ -130,6 +134,7 @@ impl<'a> Walk<'a> {
             choices: Vec::new(),
             path: None,
             pair: None,
+            guesses: 0,
             answer: None,
             cut_to: None,
             blamed: None,
@@ -137,7 +142,18 @@ impl<'a> Walk<'a> {
             arrived: false,
         };
         let network = &model.network;
-        Walk { model, network, port, frame, observed, size, to_itself: false, passed: 0, done }
+        Walk {
+            model,
+            network,
+            port,
+            frame,
+            observed,
+            guess,
+            size,
+            to_itself: false,
+            passed: 0,
+            done,
+        }
     }
 
     pub(crate) fn run(&mut self) -> End {
@@ -147,15 +163,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    pub(crate) fn finish(mut self) -> Done {
-        // An answer to a workload is judged at its vNIC like any other frame.
-        let answered = self.network.workload_at(self.port);
-        let stations = (self.frame.dst_mac, self.frame.src_mac);
-        if let (Some(workload), Some(answer)) = (answered, self.done.answer)
-            && !ethernet::passes(self.network, workload, stations, &answer, true)
-        {
-            self.done.answer = None;
-        }
+    pub(crate) fn finish(self) -> Done {
         self.done
     }
 
@@ -216,7 +224,9 @@ impl<'a> Walk<'a> {
     fn may_begin(&self) -> bool {
         match self.done.packet.content {
             Content::Tcp { flags, .. } => {
-                flags & (flag::SYN | flag::ACK | flag::FIN | flag::RST) == flag::SYN
+                // A later fragment begins no connection in the place of one that has ended since its first one.
+                let later = self.frame.packet.is_later_piece();
+                flags & (flag::SYN | flag::ACK | flag::FIN | flag::RST) == flag::SYN && !later
             }
             Content::Udp { .. } | Content::Rest { .. } => true,
             Content::Echo { reply, .. } => !reply,

@@ -18,6 +18,8 @@ use crate::counts::{Numbers, Ports};
 use crate::lab::{Lab, OUTSIDE, UPLINKS};
 use crate::random::Random;
 
+/// Seeds from this one on name labs with more kinds of settings and rules, and steps of more kinds.
+pub const WIDER: u64 = 1_000_000;
 /// Stations outside are forgotten after 300 s: they speak more often.
 const INTRODUCTION: Duration = Duration::from_secs(200);
 /// Steps that a failure shows.
@@ -82,7 +84,11 @@ fn atlas(lab: &Lab, names: &Names, logical: &Logical) -> Atlas {
         atlas.cluster_ips.push((key.clone(), names.cluster_ip(&key).unwrap().to_ip()));
         if outside {
             let vip = names.vip(&key).unwrap().to_ip();
-            atlas.vips.push((key, vip));
+            atlas.vips.push((key.clone(), vip));
+        }
+        // None without an SNAT pool, or where that had none.
+        if let Ok(address) = names.service_snat(&key) {
+            atlas.service_snat.push((key, address.to_ip()));
         }
     }
     for n in 0..lab.namespaces() {
@@ -102,7 +108,7 @@ fn atlas(lab: &Lab, names: &Names, logical: &Logical) -> Atlas {
 impl Bench {
     pub fn new(seed: u64) -> Bench {
         let mut random = Random::new(seed);
-        let lab = Lab::new(&mut random);
+        let lab = Lab::new(&mut random, seed >= WIDER);
         let definitions = definitions(&lab.yaml());
         let Realized { mut network, allocations, names, logical, .. } =
             realize(&definitions, &Allocations::default()).unwrap();
@@ -334,7 +340,9 @@ impl Bench {
                     Node::Balancer(port) => format!("Balancer({})", port.0),
                     Node::Firewall(port) => format!("Firewall({})", port.0),
                     Node::Gateway(_) => "Tier1".to_owned(),
-                    Node::GatewayFirewall(_) => "Tier1Firewall".to_owned(),
+                    Node::GatewayFirewall(id) => {
+                        format!("GatewayFirewall({:?})", self.network.router(id).unwrap().tier)
+                    }
                 };
                 let (came, went) = (flow(record.before), flow(record.after));
                 let state = session.progress.timer_state();

@@ -36,6 +36,9 @@ fn nat_counter(rule: &NatRule) -> Counter {
     if rule.name.starts_with(WRITTEN) {
         return Counter::NatByName(rule.name.clone());
     }
+    if rule.name.starts_with("snat-service-") {
+        return Counter::NatByName(rule.name.clone());
+    }
     let own = rule.name.starts_with("snat-namespace-");
     let from = rule.source.as_ref().filter(|_| !own).map(|nets| net(nets[0]));
     let kind = match rule.action {
@@ -91,7 +94,11 @@ impl Numbers {
             let id = RouterId(u32::try_from(at).unwrap());
             now.extend(servers(Some(id), &router.balancer));
             for rule in router.gateway_firewall.rules() {
-                let counter = Counter::Gateway(rule.name.clone());
+                let tier = match router.tier {
+                    engine::network::Tier::Tier0 => model::Tier::Tier0,
+                    engine::network::Tier::Tier1 => model::Tier::Tier1,
+                };
+                let counter = Counter::Gateway(tier, rule.name.clone());
                 now.insert(RuleKey::GatewayFirewall(id, rule.id), (rule.name.clone(), counter));
             }
             for rule in router.nat.rules() {

@@ -43,7 +43,8 @@ impl Bench {
         if !self.unsent.is_empty() && self.random.chance(60) {
             return self.next_piece();
         }
-        match self.random.weighted(&[30, 40, 14, 8, 4, 7, 3, 5]) {
+        let wide = usize::from(self.lab.is_wide());
+        match self.random.weighted(&[30, 40, 14, 8, 4, 7, 3, 5, 4 * wide]) {
             0 => self.new_flow(),
             1 => self.answer(),
             2 => self.again(),
@@ -51,7 +52,8 @@ impl Bench {
             4 => self.spoof(),
             5 => self.jump(),
             6 => self.change(),
-            _ => self.fragments(),
+            7 => self.fragments(),
+            _ => self.twin(),
         }
     }
 
@@ -318,6 +320,42 @@ impl Bench {
         self.send(port, framed)
     }
 
+    /// Somebody outside sends by itself what came out of a translation, or is sent by its target what an answer looks like.
+    fn twin(&mut self) -> Result<(), String> {
+        let from_outside = |src: IpAddr| {
+            let stations = self.atlas.outside.iter().flat_map(|(_, s)| &s.addresses);
+            stations.copied().chain(REMOTE.map(ip)).any(|address| address == src)
+        };
+        let flows = self.delivered.iter().filter(|(_, got)| !got.packet.is_error());
+        let translated: Vec<(u32, Framed)> =
+            flows.filter(|(_, got)| from_outside(got.packet.src)).copied().collect();
+        if translated.is_empty() {
+            return self.new_flow();
+        }
+        let (port, got) = self.random.pick(&translated);
+        let mut packet = got.packet;
+        packet.ttl = self.ttl();
+        packet.cut = self.cut(packet.src);
+        if let Content::Tcp { flags, .. } = &mut packet.content {
+            *flags = SYN;
+        }
+        if self.random.chance(30) {
+            let flow = packet.flow().reversed();
+            match &mut packet.content {
+                Content::Tcp { src_port, dst_port, .. }
+                | Content::Udp { src_port, dst_port, .. } => {
+                    (*src_port, *dst_port) = (flow.src_port, flow.dst_port);
+                }
+                Content::Echo { .. } | Content::Error { .. } | Content::Rest { .. } => {}
+            }
+            (packet.src, packet.dst) = (flow.src, flow.dst);
+            return self.send(port, Framed { src_mac: got.dst_mac, dst_mac: got.src_mac, packet });
+        }
+        let (network, station) = self.random.pick(&self.atlas.outside);
+        let mac = self.atlas.uplink_macs.iter().find(|(n, _)| *n == network).unwrap().1;
+        self.send(station.port, Framed { src_mac: station.mac, dst_mac: mac, packet })
+    }
+
     /// An ICMP error about a packet, by its receiver, by a router on the way, or about a packet that never was.
     fn error(&mut self) -> Result<(), String> {
         if self.delivered.is_empty() {
@@ -335,6 +373,11 @@ impl Bench {
                 // One identifier stands for both.
                 quote.dst_port = quote.src_port;
             }
+        }
+        if self.lab.is_wide() && self.random.chance(6) {
+            // About a packet of somebody else.
+            quote.src =
+                self.random.pick(&self.atlas.pods).1.addresses[usize::from(quote.src.is_ipv6())];
         }
         let complaint = self.random.pick(&[
             Complaint::PortUnreachable,

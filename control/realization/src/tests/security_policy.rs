@@ -224,6 +224,8 @@ fn a_named_port_is_each_destinations_own() {
     );
     assert_eq!(applied(&made, "pod/a/web").0, ["sp.a.p.TCP-http-80:web"]);
     assert_eq!(applied(&made, "pod/a/db").0, ["sp.a.p.TCP-http-8080:web"]);
+    // Inwards its own address, whatever else a frame for its vNIC says.
+    assert_eq!(ranges(&rules(&made)[1].destination), ["10.244.0.18"]);
     assert_eq!(ranges(&rules(&made)[3].destination), ["10.244.0.34"]);
     let found = notices(&made);
     assert_eq!(found.len(), 1, "{found:?}");
@@ -311,6 +313,17 @@ fn a_shadowed_rule_is_told_with_both_names_and_a_packet() {
     assert_eq!(found.len(), 1, "{found:?}");
     assert!(found[0].contains("rule 1001 'sp.a.stop.0' (SecurityPolicy a/stop, REJECT)"));
     assert!(found[0].contains("for instance 10.244.0.18 > 192.0.2.1 TCP/80"), "{found:?}");
+}
+
+#[test]
+fn a_named_port_shadows_its_number() {
+    let web = "appliedTo: [{podSelector: {matchLabels: {app: web}}}]";
+    let found = shadowed(&format!(
+        "{{direction: in, action: allow, {web}, ports: [{{port: http}}]}}, \
+         {{direction: in, action: drop, {web}, ports: [{{port: 80}}]}}"
+    ));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].contains("'sp.a.p.1' can never match: rule 1001 'sp.a.p.TCP-http-80.0'"));
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Whether one set of addresses or services lies within another, and what is left of one without another.
 
-use engine::network::{AddressSet, GatewayRule, Rule, Service, ServicePorts};
+use std::sync::LazyLock;
+
+use engine::network::{AddressSet, Direction, GatewayRule, Rule, Service, ServicePorts};
 use packet::Addr;
 
 use crate::rules::intersection;
@@ -66,6 +68,9 @@ fn covers_service(outer: &[Service], inner: &Service) -> bool {
     }
 }
 
+/// Every address.
+static ANYBODY: LazyLock<AddressSet> = LazyLock::new(AddressSet::any);
+
 /// Values of a protocol: destination ports, or ICMP type and code in an octet each.
 const VALUES: u32 = 1 << 16;
 
@@ -84,8 +89,9 @@ impl Matching for Rule {
         &self.source
     }
 
+    /// Inwards what a vNIC receives is for itself: a rule names its address, if any.
     fn destination(&self) -> &AddressSet {
-        &self.destination
+        if self.direction == Direction::In { &ANYBODY } else { &self.destination }
     }
 
     fn services(&self) -> &[Service] {

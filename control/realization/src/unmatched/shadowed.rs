@@ -11,7 +11,7 @@ use std::rc::Rc;
 use engine::network::{AddressSet, Direction, Rule};
 use packet::Addr;
 
-use super::cover::{Region, covers, covers_services};
+use super::cover::{Matching, Region, covers, covers_services};
 use super::{MAX_TRIED, Packet, Vnics, numbered, ports};
 use crate::fault::Messages;
 use crate::rules::Draft;
@@ -174,7 +174,7 @@ impl<'s> Search<'s, '_> {
         {
             return false;
         }
-        for (outer, inner) in [(&a.source, &b.source), (&a.destination, &b.destination)] {
+        for (outer, inner) in [(a.source(), b.source()), (a.destination(), b.destination())] {
             if outer.is_any() {
                 continue;
             }

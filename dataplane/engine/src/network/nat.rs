@@ -219,7 +219,8 @@ impl NatRule {
         };
         let translates = match self.action {
             NatAction::Snat(to) => (to.first()..=to.last()).contains(&after.src),
-            NatAction::NoSnat | NatAction::NoDnat => {
+            NatAction::NoSnat => after.src == before.src,
+            NatAction::NoDnat => {
                 (after.src, after.dst, after.dst_port) == (before.src, before.dst, before.dst_port)
             }
             NatAction::NoAddress => false,
@@ -315,6 +316,8 @@ pub struct NatTable {
     destinations: Vec<usize>,
     /// What the outside knows of the inside.
     external: AddressSet,
+    /// Destinations that DNAT rules give.
+    targets: AddressSet,
 }
 
 impl NatTable {
@@ -344,7 +347,11 @@ impl NatTable {
             NatAction::Reflexive { external, .. } => Some((external.first(), external.last())),
             NatAction::NoSnat | NatAction::NoAddress | NatAction::NoDnat => None,
         }));
-        NatTable { rules, sources, destinations, external }
+        let targets = AddressSet::from_ranges(rules.iter().filter_map(|r| match r.action {
+            NatAction::Dnat { to, .. } => Some((to.first(), to.last())),
+            _ => None,
+        }));
+        NatTable { rules, sources, destinations, external, targets }
     }
 
     /// The rule that decides about the source of a flow that leaves; `icmp` is type and code.
@@ -365,6 +372,12 @@ impl NatTable {
             NatAction::Reflexive { external, .. } => external.contains(flow.dst),
             _ => r.matches(flow, icmp),
         })
+    }
+
+    /// Whether some rule translates destinations to `address`.
+    #[must_use]
+    pub fn translates_to(&self, address: Addr) -> bool {
+        self.targets.contains(address)
     }
 
     /// The rule with this number.
@@ -499,6 +512,19 @@ mod tests {
         assert_eq!(hit("198.51.100.1"), 3);
         assert_eq!(table.source_rule(flow("10.0.0.1", "192.0.2.1", 80), None).unwrap().id, 4);
         assert!(table.owns(a("203.0.113.7")) && !table.owns(a("203.0.113.8")));
+    }
+
+    #[test]
+    fn no_snat_gives_its_source_to_what_another_rule_sends_elsewhere() {
+        let rule = NatRule {
+            destination: Some(p("192.0.2.0/24")),
+            ..NatRule::new(1, "keep", 1, NatAction::NoSnat)
+        };
+        let came = flow("10.0.0.1", "203.0.113.7", 80);
+        let went = Tuple { dst: a("192.0.2.1"), ..came };
+        assert!(rule.gives(&came, &went));
+        assert!(!rule.gives(&came, &Tuple { src: a("10.0.0.2"), ..went }));
+        assert!(!rule.gives(&came, &came));
     }
 
     #[test]

@@ -137,6 +137,8 @@ impl<O: Observer> Walk<'_, O> {
         self.refuse_unless_passed(id, router, rule)?;
         if let Some(rule) = rule.filter(|r| !r.stateful) {
             self.plan.stateless.push(StatelessRule::GatewayFirewall(id, rule.id));
+            // This packet or an answer may begin a session by which the next one is known here.
+            self.meets_state |= router.gateway_firewall.remembers();
             self.note(stage, &router.name, || {
                 format!("allowed by stateless rule {} '{}'", rule.id, rule.name)
             });

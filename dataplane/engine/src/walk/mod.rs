@@ -103,6 +103,8 @@ pub struct Walk<'a, O: Observer> {
     cacheable: bool,
     /// A stage has looked at TCP flags, which only a session's guard looks at again.
     reads_flags: bool,
+    /// A stage that remembers others has let it pass by a stateless rule.
+    meets_state: bool,
     plan: Plan,
 }
 
@@ -133,6 +135,7 @@ impl<'a, O: Observer> Walk<'a, O> {
             hold: None,
             cacheable: true,
             reads_flags: false,
+            meets_state: false,
             plan: Plan { initiating: headers.ip().map(Tuple::of), ..Plan::default() },
         }
     }
@@ -150,8 +153,12 @@ impl<'a, O: Observer> Walk<'a, O> {
             .headers
             .ip()
             .is_some_and(|ip| ip.fragment.is_none() && !ip.options && ip.embedded().is_none());
-        let guarded =
-            !self.reads_flags || self.plan.session.is_some() || !self.plan.records.is_empty();
+        let (known, begins) = (self.plan.session.is_some(), !self.plan.records.is_empty());
+        let guarded = match self.meets_state {
+            // The next such packet may find there what this one begins or extends.
+            true => known && !begins,
+            false => !self.reads_flags || known || begins,
+        };
         let cacheable = self.cacheable
             && guarded
             && plain
@@ -329,7 +336,9 @@ impl<'a, O: Observer> Walk<'a, O> {
         match &ip.transport {
             Transport::Tcp(t) => {
                 use tcp_flags::{ACK, FIN, RST, SYN};
-                if t.flags & (SYN | ACK | RST | FIN) == SYN {
+                // A later fragment follows its first one, but begins no connection in the place of one that has ended since.
+                let later = ip.fragment.is_some_and(|f| f.offset > 0);
+                if t.flags & (SYN | ACK | RST | FIN) == SYN && !later {
                     Ok(())
                 } else {
                     Err(DropReason::NotSyn)

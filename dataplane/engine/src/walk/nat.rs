@@ -8,8 +8,8 @@
 //! * Known flows and those of a virtual server meet no rule.
 //! * A reply tuple belongs to one flow: a taken source port is replaced, an address never is but by
 //!   an SNAT rule.
-//! * What crosses the uplink untranslated although a rule would meet its replies is remembered, so
-//!   that they stay untranslated too.
+//! * What crosses the uplink untranslated although a rule would meet its replies, or gives its inside
+//!   end to others, is remembered: its replies stay untranslated too, and are nobody else's.
 //! * REFLEXIVE rules keep no state and judge every packet by itself, but for a hairpin whose answer
 //!   would otherwise not come back.
 
@@ -150,31 +150,67 @@ impl<O: Observer> Walk<'_, O> {
 
     /// Ends the translation of a packet that came by an uplink and goes inside: what is to be
     /// remembered of it.
-    pub(super) fn settle_inward(&mut self, id: RouterId, router: &Router, way: &Translation<'_>) {
-        let Some(tuple) = self.tuple().filter(|_| !way.is_settled()) else { return };
+    pub(super) fn settle_inward(
+        &mut self,
+        id: RouterId,
+        router: &Router,
+        way: &Translation<'_>,
+    ) -> Stop<()> {
+        let Some(tuple) = self.tuple().filter(|_| !way.is_settled()) else { return Ok(()) };
         match way.destination {
             Some(rule) if matches!(rule.action, NatAction::Dnat { .. }) => {
                 self.remember(id, way.came, tuple, RecordKind::Nat { rule: rule.id });
+                Ok(())
             }
             Some(rule) if rule.action == NatAction::NoDnat => {
-                if self.may_begin().is_ok() && self.is_free(Node::Gateway(id), tuple, tuple) {
-                    self.remember(id, tuple, tuple, RecordKind::Nat { rule: rule.id });
-                }
+                self.remember_untranslated(id, router, RecordKind::Nat { rule: rule.id }, tuple)
             }
             None => {
                 let met = router.nat.source_rule(tuple.reversed(), None);
-                self.remember_untranslated(id, met, tuple);
+                self.pass_untranslated(id, router, met, tuple.dst, tuple)
             }
-            Some(_) => {}
+            Some(_) => Ok(()),
         }
     }
 
-    /// Remembers a flow that no rule translated, if its replies would meet one.
-    fn remember_untranslated(&mut self, id: RouterId, met: Option<&NatRule>, tuple: Tuple) {
+    /// A flow that no rule translates is remembered if its replies would meet one, or if a rule gives its
+    /// inside end to others: their replies could not be told from its own.
+    fn pass_untranslated(
+        &mut self,
+        id: RouterId,
+        router: &Router,
+        met: Option<&NatRule>,
+        inside: Addr,
+        tuple: Tuple,
+    ) -> Stop<()> {
         let meets = met.is_some_and(|r| !matches!(r.action, NatAction::Reflexive { .. }));
-        if meets && self.may_begin().is_ok() && self.is_free(Node::Gateway(id), tuple, tuple) {
-            self.remember(id, tuple, tuple, RecordKind::Untranslated);
+        if meets || router.nat.translates_to(inside) {
+            return self.remember_untranslated(id, router, RecordKind::Untranslated, tuple);
         }
+        Ok(())
+    }
+
+    /// Remembers a flow that stays as it is, and drops it where its replies are another flow's already:
+    /// nothing may give it another port, for no rule names its source.
+    fn remember_untranslated(
+        &mut self,
+        id: RouterId,
+        router: &Router,
+        kind: RecordKind,
+        tuple: Tuple,
+    ) -> Stop<()> {
+        if self.may_begin().is_err() {
+            return Ok(());
+        }
+        if self.is_free(Node::Gateway(id), tuple, tuple) {
+            self.remember(id, tuple, tuple, kind);
+            return Ok(());
+        }
+        let key = match kind {
+            RecordKind::Nat { rule } => Some(RuleKey::Nat(id, rule)),
+            _ => None,
+        };
+        Err(self.drop(nat_stage(router), DropReason::NatPortExhausted, &router.name, key))
     }
 
     fn remember(&mut self, id: RouterId, before: Tuple, after: Tuple, kind: RecordKind) {
@@ -221,7 +257,7 @@ impl<O: Observer> Walk<'_, O> {
                 }
                 _ if !answers => {
                     let met = router.nat.destination_rule(tuple.reversed(), None);
-                    self.remember_untranslated(id, met, tuple);
+                    self.pass_untranslated(id, router, met, tuple.src, tuple)?;
                 }
                 _ => {}
             }
@@ -386,8 +422,11 @@ impl<O: Observer> Walk<'_, O> {
             }
             _ => None,
         });
-        let planned = way.destination.into_iter().chain(source).find(|r| r.translates_sessions());
-        let Some((number, rule)) = known.or(planned.map(|r| (r.id, Some(r)))) else {
+        // Outwards its session will be the source rule's.
+        let mut planned = source.into_iter().chain(way.destination);
+        let first = planned.clone().next();
+        let first = first.filter(|_| planned.any(NatRule::translates_sessions));
+        let Some((number, rule)) = known.or(first.map(|r| (r.id, Some(r)))) else {
             return Ok(());
         };
         if rule.is_some_and(|r| r.firewall_match == FirewallMatch::Bypass) {

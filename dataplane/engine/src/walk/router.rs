@@ -69,7 +69,7 @@ impl<O: Observer> Walk<'_, O> {
                 self.leave_by_uplink(id, router, entry, &way)?;
                 self.keeps_private(router, way.known.as_ref().map(|(record, _)| record))?;
             }
-            (Side::Uplink, Side::Downlink) => self.settle_inward(id, router, &way),
+            (Side::Uplink, Side::Downlink) => self.settle_inward(id, router, &way)?,
             (Side::Downlink, Side::Downlink) => {
                 self.turn_around(id, router, hop.interface == from, &way)?;
             }

@@ -53,8 +53,8 @@ impl Known {
         let (came, went) = (&record.before, &record.after);
         let is_same = |r: &NatRule| r.id == rule && Some(r.name.as_str()) == name;
         let moves = (went.dst, went.dst_port) != (came.dst, came.dst_port);
-        let is_target =
-            |r: &NatRule| !(moves && matches!(r.action, NatAction::Snat(_))) && r.gives(came, went);
+        let is_source = |r: &NatRule| matches!(r.action, NatAction::Snat(_) | NatAction::NoSnat);
+        let is_target = |r: &NatRule| !(moves && is_source(r)) && r.gives(came, went);
         // Where both sides changed, both have to be given; the address that was asked for may stand in as source.
         let moves_source = moves && ![came.src, came.dst].contains(&went.src);
         if !now.iter().any(is_target)

@@ -1,4 +1,4 @@
-//! The rules of the Tier-1's firewall, in the order of their evaluation.
+//! The rules of a gateway's firewall, in the order of their evaluation.
 
 use std::net::IpAddr;
 
@@ -36,7 +36,7 @@ impl GatewayRule {
     }
 }
 
-/// The firewall of the Tier-1.
+/// The firewall of a gateway.
 #[derive(Clone, Debug)]
 pub(crate) struct Firewall {
     pub(crate) enabled: bool,
@@ -44,8 +44,9 @@ pub(crate) struct Firewall {
 }
 
 impl Firewall {
-    /// By category, sequence and name; the default action is the last rule, unless it allows and no other is written.
-    pub(super) fn new(definition: &GatewayFirewall) -> Firewall {
+    /// By category, sequence and name; the default action is the last rule, unless it allows and no other is written. `stateful` is
+    /// what a rule is that does not say: an active-active Tier-0 has no stateful ones.
+    pub(super) fn new(definition: &GatewayFirewall, stateful: bool) -> Firewall {
         let mut ordered: Vec<((GatewayCategory, u32, &str), GatewayRule)> = Vec::new();
         for (place, rule) in (0_u32..).zip(&definition.rules) {
             if rule.disabled {
@@ -58,7 +59,7 @@ impl Firewall {
             let model = GatewayRule {
                 name: rule.name.clone(),
                 action: rule.action,
-                stateful: rule.stateful.unwrap_or(true),
+                stateful: rule.stateful.unwrap_or(stateful),
                 sources: ends(&rule.sources),
                 destinations: ends(&rule.destinations),
                 services: rule.services.iter().map(Service::of).collect(),
@@ -72,7 +73,7 @@ impl Firewall {
             rules.push(GatewayRule {
                 name: "default".to_owned(),
                 action: definition.default_action,
-                stateful: true,
+                stateful,
                 sources: Vec::new(),
                 destinations: Vec::new(),
                 services: Vec::new(),
@@ -80,5 +81,15 @@ impl Firewall {
             });
         }
         Firewall { enabled: definition.enabled, rules }
+    }
+
+    /// Whether it judges anything.
+    pub(crate) fn judges(&self) -> bool {
+        self.enabled && !self.rules.is_empty()
+    }
+
+    /// Whether it follows connections.
+    pub(crate) fn remembers(&self) -> bool {
+        self.enabled && self.rules.iter().any(|rule| rule.stateful)
     }
 }

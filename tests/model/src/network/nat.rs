@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::net::IpAddr;
 
+use definitions::Definitions;
 use definitions::own::{FirewallMatch, NatAction, NatMatch, SupervisorClusterSpec};
 use ipnet::IpNet;
 
@@ -46,6 +47,8 @@ pub enum NatKind {
     NoSnat,
     /// The source becomes one of these.
     Snat(Pool),
+    /// The source would become an address that its Service could not have: it does not leave.
+    NoAddress,
     /// The destination stays.
     NoDnat,
     /// The destination becomes this address, or that of the same place in this network; its port the one in the same place of
@@ -150,7 +153,7 @@ impl NatRule {
         match self.kind {
             NatKind::Snat(pool) => pool.addresses().into_iter().map(IpNet::from).collect(),
             NatKind::Dnat(..) => self.to.into_iter().collect(),
-            NatKind::NoSnat | NatKind::NoDnat => Vec::new(),
+            NatKind::NoSnat | NatKind::NoAddress | NatKind::NoDnat => Vec::new(),
         }
     }
 
@@ -186,6 +189,9 @@ impl NatRule {
 
 /// NO_SNAT and NO_DNAT, SNAT of everything, and others, where no priority is stated (docs/choices.md).
 const EXEMPT: u32 = 100;
+/// SNAT by `ncp/snat_pool`, and where that gave no address.
+const SERVICE: u32 = 500;
+const SERVICE_WITHOUT: u32 = 600;
 const TRANSLATE: u32 = 1000;
 const SNAT_ANY: u32 = 2000;
 
@@ -198,13 +204,18 @@ fn side(side: NatMatch) -> Option<IpNet> {
 
 /// All rules, in order.
 pub(super) fn rules(
+    definitions: &Definitions,
     spec: &SupervisorClusterSpec,
     nat: bool,
     atlas: &Atlas,
 ) -> Result<Vec<NatRule>, String> {
     let mut rules = match &spec.tier1.nat_rules {
         Some(table) => table.iter().map(written).collect::<Result<_, _>>()?,
-        None if nat => generated(spec, atlas),
+        None if nat => {
+            let mut rules = generated(spec, atlas);
+            of_services(&mut rules, definitions, spec, atlas)?;
+            rules
+        }
         None => Vec::new(),
     };
     for exemption in &spec.tier1.no_snat {
@@ -248,6 +259,57 @@ fn written(rule: &definitions::own::NatRule) -> Result<NatRule, String> {
         firewall_match: rule.firewall_match,
         of_namespace: false,
     })
+}
+
+/// The pods that a Service with an SNAT pool selects leave with the address that it has of the pool, or not at all
+/// (docs/choices.md, "NAT").
+fn of_services(
+    rules: &mut Vec<NatRule>,
+    definitions: &Definitions,
+    spec: &SupervisorClusterSpec,
+    atlas: &Atlas,
+) -> Result<(), String> {
+    let asking = definitions.services.iter().filter(|(_, service)| !service.snat_pools.is_empty());
+    for (key, service) in asking {
+        let Some(selector) = &service.selector else { continue };
+        let selected = atlas.pods.iter().filter(|(pod, _)| {
+            let labels = definitions.pods.get(pod).map(|pod| &pod.meta.labels);
+            pod.namespace == key.namespace
+                && labels.is_some_and(|own| selector.iter().all(|(k, v)| own.get(k) == Some(v)))
+        });
+        let from: Vec<IpNet> = selected
+            .flat_map(|(_, station)| station.addresses.iter().filter(|address| address.is_ipv4()))
+            .map(|address| IpNet::from(*address))
+            .collect();
+        let address = super::find(&atlas.service_snat, key).copied();
+        let named = |pool: &&definitions::own::SnatPool| service.snat_pools.contains(&pool.name);
+        let holds = |pool: &definitions::own::SnatPool, address: IpAddr| {
+            let ends = pool.addresses.iter().map(|range| (range.first(), range.last()));
+            let mut ends = ends.map(|(first, last)| (IpAddr::V4(first), IpAddr::V4(last)));
+            let allowed = &pool.namespaces;
+            ends.any(|(first, last)| (first..=last).contains(&address))
+                && (allowed.is_empty() || allowed.contains(&key.namespace))
+        };
+        if let Some(address) = address
+            && !spec.snat_pools.iter().filter(named).any(|pool| holds(pool, address))
+        {
+            return Err(format!("{address} is of no pool that {key} may ask for"));
+        }
+        if from.is_empty() {
+            continue;
+        }
+        rules.push(NatRule {
+            priority: if address.is_some() { SERVICE } else { SERVICE_WITHOUT },
+            name: Some(format!("snat-service-{key}")),
+            from: Some(from),
+            to: None,
+            service: None,
+            kind: address.map_or(NatKind::NoAddress, |address| NatKind::Snat(Pool::of(address))),
+            firewall_match: FirewallMatch::Internal,
+            of_namespace: false,
+        });
+    }
+    Ok(())
 }
 
 fn generated(spec: &SupervisorClusterSpec, atlas: &Atlas) -> Vec<NatRule> {

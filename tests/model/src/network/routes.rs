@@ -84,5 +84,11 @@ pub(super) fn add(network: &mut Network, spec: &SupervisorClusterSpec, tier0: &T
     {
         add(IpNet::V4(net.trunc()), 255, Target::Blackhole);
     }
+    for range in spec.snat_pools.iter().flat_map(|pool| &pool.addresses) {
+        // Host by host: a model's pools are short.
+        for address in u32::from(range.first())..=u32::from(range.last()) {
+            add(IpNet::from(IpAddr::V4(address.into())), 255, Target::Blackhole);
+        }
+    }
     network.routes = routes;
 }

@@ -68,12 +68,11 @@ impl Walk<'_> {
         Ok(member.clone())
     }
 
-    /// The wanted flow if its answers would be nobody else's at these places, else the same with the port that was observed, if
-    /// it is free. What was dropped later showed no port; any free one will do.
-    pub(super) fn allocate(&self, places: &[Place], wanted: Flow) -> Option<Flow> {
-        let own = self.done.packet.flow();
+    /// What `came` goes on as: the wanted flow if its answers would be nobody else's at these places, else the same with the port
+    /// that was observed, if it is free. What was dropped later showed no port; any free one will do.
+    pub(super) fn allocate(&self, places: &[Place], came: Flow, wanted: Flow) -> Option<Flow> {
         let is_free = |flow: Flow| {
-            flow.reversed() != own
+            flow.reversed() != came
                 && places.iter().all(|place| {
                     !self.model.memories.is_known(*place, flow.reversed(), &self.done.superseded)
                 })

@@ -1,18 +1,21 @@
-//! The firewall of the Tier-1, for what crosses its uplink (docs/choices.md, "Firewall"; features.md 3.G): inwards behind the
+//! The firewalls of the gateways, for what crosses their uplinks (docs/choices.md, "Firewall"; features.md 3.G): inwards behind the
 //! translation of the destination, outwards before that of the source.
 
 use definitions::own::{FirewallMatch, GatewayAction};
 
 use super::{Stop, Walk, gone};
 use crate::counters::Counter;
-use crate::memory::{Deed, Memory, Place, Way};
+use crate::memory::{Deed, Memory, Place, Tier, Way};
 use crate::network::{GatewayRule, NatKind, NatRule};
 use crate::packet::{Complaint, Content, Flow, protocol};
 
 /// Where the firewall looks, and what its rules see; both as the packet goes.
 struct Crossing {
+    tier: Tier,
     inward: bool,
     place: Flow,
+    /// Where it looks too: at the other side of a translation that the gateway first met in an answer.
+    other_place: Option<Flow>,
     judged: Flow,
 }
 
@@ -28,12 +31,37 @@ impl Walk<'_> {
     }
 
     /// The first rule for a flow.
-    fn gateway_rule(&self, inward: bool, flow: Flow, query: Option<u8>) -> Option<GatewayRule> {
-        let mut rules = self.network.gateway_firewall.rules.iter();
+    fn gateway_rule(
+        &self,
+        tier: Tier,
+        inward: bool,
+        flow: Flow,
+        query: Option<u8>,
+    ) -> Option<GatewayRule> {
+        let firewall = match tier {
+            Tier::Tier0 => &self.network.tier0_firewall,
+            Tier::Tier1 => &self.network.gateway_firewall,
+        };
+        let mut rules = firewall.rules.iter();
         rules.find(|rule| rule.matches(inward, flow, query)).cloned()
     }
 
-    /// A packet crosses the uplink. `came` is its flow as it came to the gateway, `known` what NAT and balancer remember of it,
+    /// A packet crosses an uplink of the Tier-0, which translates nothing.
+    pub(super) fn cross_tier0(&mut self, inward: bool) -> Stop<()> {
+        if !self.network.tier0_firewall.judges() {
+            return Ok(());
+        }
+        let flow = self.done.packet.flow();
+        self.judge_crossing(&Crossing {
+            tier: Tier::Tier0,
+            inward,
+            place: flow,
+            other_place: None,
+            judged: flow,
+        })
+    }
+
+    /// A packet crosses the uplink of the Tier-1. `came` is its flow as it came to the gateway, `known` what NAT and balancer remember of it,
     /// `by` the rule that translates it just now.
     pub(super) fn cross(
         &mut self,
@@ -51,9 +79,15 @@ impl Walk<'_> {
         let rule = by.or(remembered);
         let seen = rule.map_or(FirewallMatch::Internal, |rule| rule.firewall_match);
         if !network.gateway_firewall.enabled {
-            let translates =
-                rule.filter(|r| matches!(r.kind, NatKind::Snat(_) | NatKind::Dnat(..)));
-            if let Some(rule) = translates.filter(|_| seen != FirewallMatch::Bypass) {
+            let translates = match known {
+                Some((memory, _)) => memory.came != memory.went,
+                None => {
+                    let kind = rule.map(|rule| rule.kind);
+                    matches!(kind, Some(NatKind::Snat(_) | NatKind::Dnat(..)))
+                        || came != self.done.packet.flow()
+                }
+            };
+            if let Some(rule) = rule.filter(|_| translates && seen != FirewallMatch::Bypass) {
                 self.done.blamed = Some(rule.counter());
                 return gone("NAT beside a firewall that is switched off");
             }
@@ -79,28 +113,39 @@ impl Walk<'_> {
                     memory.went
                 };
                 let turned = |flow: Flow| if *way == Way::Along { flow } else { flow.reversed() };
-                Crossing { inward, place: turned(memory.came), judged: turned(judged) }
+                Crossing {
+                    tier: Tier::Tier1,
+                    inward,
+                    place: turned(memory.came),
+                    other_place: Some(turned(memory.went)),
+                    judged: turned(judged),
+                }
             }
             None => {
                 let served =
                     by.is_none() && self.done.fresh.iter().any(|m| m.place == Place::Tier1);
                 let now = self.done.packet.flow();
                 let judged = if served || external { outside } else { now };
-                Crossing { inward, place: came, judged }
+                Crossing { tier: Tier::Tier1, inward, place: came, other_place: None, judged }
             }
         };
         self.judge_crossing(&crossing)
     }
 
     fn judge_crossing(&mut self, crossing: &Crossing) -> Stop<()> {
-        if let Some((memory, _)) = self.recall_as(Place::Tier1Firewall, crossing.place)? {
+        let tier = crossing.tier;
+        let mut found = self.recall_as(Place::GatewayFirewall(tier), crossing.place)?;
+        if let (None, Some(place)) = (&found, crossing.other_place) {
+            found = self.recall_as(Place::GatewayFirewall(tier), place)?;
+        }
+        if let Some((memory, _)) = found {
             let Deed::Crossed { judged, inward, query } = memory.deed else { return Ok(()) };
-            let rule = self.gateway_rule(inward, judged, query);
+            let rule = self.gateway_rule(tier, inward, judged, query);
             if rule.as_ref().is_some_and(|rule| rule.action != GatewayAction::Allow) {
                 self.done.killed = Some(memory.conversation);
             }
-            self.refuses(rule.as_ref())?;
-            let counter = rule.map(|rule| Counter::Gateway(rule.name));
+            self.refuses(tier, rule.as_ref())?;
+            let counter = rule.map(|rule| Counter::Gateway(tier, rule.name));
             self.done.recounted.push(Memory { counter, ..memory });
             return Ok(());
         }
@@ -117,25 +162,25 @@ impl Walk<'_> {
                 src_port: 0,
                 dst_port: 0,
             };
-            let rule = self.gateway_rule(crossing.inward, itself, self.message());
-            self.refuses(rule.as_ref())?;
+            let rule = self.gateway_rule(tier, crossing.inward, itself, self.message());
+            self.refuses(tier, rule.as_ref())?;
             if let Some(rule) = rule.filter(|rule| !rule.stateful) {
-                self.done.let_pass.push(Counter::Gateway(rule.name));
+                self.done.let_pass.push(Counter::Gateway(tier, rule.name));
                 return Ok(());
             }
             return gone("an error about no conversation");
         }
         let query = self.message();
-        let rule = self.gateway_rule(crossing.inward, crossing.judged, query);
-        self.refuses(rule.as_ref())?;
+        let rule = self.gateway_rule(tier, crossing.inward, crossing.judged, query);
+        self.refuses(tier, rule.as_ref())?;
         if let Some(rule) = rule.as_ref().filter(|rule| !rule.stateful) {
-            self.done.let_pass.push(Counter::Gateway(rule.name.clone()));
+            self.done.let_pass.push(Counter::Gateway(tier, rule.name.clone()));
             return Ok(());
         }
         if !self.may_begin() {
             return gone("cannot begin a conversation at the gateway's firewall");
         }
-        self.crosses(crossing.place, crossing.judged, crossing.inward, query, rule);
+        self.crosses(crossing, crossing.judged, crossing.inward, query, rule);
         Ok(())
     }
 
@@ -147,40 +192,43 @@ impl Walk<'_> {
             Way::Back => (crossing.judged.reversed(), !crossing.inward),
         };
         let query = Some(if judged.protocol == protocol::ICMP { 8 } else { 0 });
-        let rule = self.gateway_rule(inward, judged, query);
+        let tier = crossing.tier;
+        let rule = self.gateway_rule(tier, inward, judged, query);
         let allows = |rule: &GatewayRule| rule.action == GatewayAction::Allow;
         let stateless = rule.as_ref().is_some_and(|rule| !rule.stateful && allows(rule));
-        if stateless || !self.model.memories.is_fresh_at_gateways(id, self.model.now) {
+        let (timers, now) = (self.network.timers, self.model.now);
+        if stateless || !self.model.memories.is_fresh_at_gateways(timers, id, now) {
             return Ok(false);
         }
         if !rule.as_ref().is_none_or(allows) {
             self.done.killed = Some(id);
         }
-        self.refuses(rule.as_ref())?;
+        self.refuses(tier, rule.as_ref())?;
         if !self.done.packet.is_error() {
-            self.crosses(crossing.place, judged, inward, query, rule);
+            self.crosses(crossing, judged, inward, query, rule);
         }
         Ok(true)
     }
 
     fn crosses(
         &mut self,
-        place: Flow,
+        crossing: &Crossing,
         judged: Flow,
         inward: bool,
         query: Option<u8>,
         rule: Option<GatewayRule>,
     ) {
-        let counter = rule.map(|rule| Counter::Gateway(rule.name));
+        let Crossing { tier, place, .. } = *crossing;
+        let counter = rule.map(|rule| Counter::Gateway(tier, rule.name));
         let deed = Deed::Crossed { judged, inward, query };
-        self.remember(Place::Tier1Firewall, (place, place), deed, counter);
+        self.remember(Place::GatewayFirewall(tier), (place, place), deed, counter);
     }
 
-    fn refuses(&mut self, rule: Option<&GatewayRule>) -> Stop<()> {
+    fn refuses(&mut self, tier: Tier, rule: Option<&GatewayRule>) -> Stop<()> {
         let Some(rule) = rule.filter(|rule| rule.action != GatewayAction::Allow) else {
             return Ok(());
         };
-        self.done.blamed = Some(Counter::Gateway(rule.name.clone()));
+        self.done.blamed = Some(Counter::Gateway(tier, rule.name.clone()));
         if rule.action == GatewayAction::Reject {
             self.prohibit();
             return gone("rejected by the gateway's firewall");

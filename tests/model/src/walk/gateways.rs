@@ -54,15 +54,18 @@ impl Walk<'_> {
             return gone("a route of the Tier-1 that leads nowhere");
         }
         if let Some(block) = block {
+            match &by {
+                Some(rule) if moved && entry.uplink => self.ends_inside(rule, came),
+                Some(rule) if moved => self.turns_around(rule, came)?,
+                _ if entry.uplink && !served => self.lets_in()?,
+                _ => {}
+            }
             if block.is_broadcast(dst) {
                 return gone("a broadcast address");
             }
             self.fits(network.inner_mtu, entry)?;
             return match network.workload_with(dst) {
                 Some(workload) => {
-                    if entry.uplink && !owned {
-                        self.lets_in();
-                    }
                     self.passed += 1;
                     self.reaches_workload(workload)
                 }
@@ -78,18 +81,12 @@ impl Walk<'_> {
             return gone("no route");
         }
         let src = self.done.packet.flow().src;
-        if !owned {
-            self.source_nat(hidden(src), !entry.uplink)?;
+        if !served {
+            let dnat = by.as_ref().filter(|_| moved);
+            self.source_nat(came, dnat, hidden(src), !entry.uplink)?;
         } else if !entry.uplink {
-            // A hairpin to a target that is not inside leaves as what comes from inside; no target of a model's lab is outside.
             let now = self.done.packet.flow();
-            if moved && hidden(src) && self.rule(false, now).is_none() {
-                return gone("a private source without a NAT rule");
-            }
-            let source = self.rule(false, now).cloned().filter(|_| moved);
-            let off = !network.gateway_firewall.enabled;
-            let by = if off { by } else { source.or(by) };
-            self.cross(false, came, known.as_ref(), by.as_ref(), now)?;
+            self.cross(false, came, known.as_ref(), None, now)?;
         }
         let memory = known.as_ref().map(|(memory, _)| memory);
         self.keeps_private(hidden(self.done.packet.src), memory)?;
@@ -118,10 +115,10 @@ impl Walk<'_> {
         let member = self.choose(server, Scope::Tier1, flow, None)?;
         let wanted = Flow { dst: member.address, dst_port: member.port, ..flow };
         let went = match server.source {
-            Source::OneOf(pool) => self.one_of(pool, wanted),
+            Source::OneOf(pool) => self.one_of(pool, flow, wanted),
             // Its own member: it sees the service's address.
             Source::Client if wanted.src == wanted.dst => {
-                self.allocate(&[Place::Tier1], Flow { src: server.address, ..wanted })
+                self.allocate(&[Place::Tier1], flow, Flow { src: server.address, ..wanted })
             }
             Source::Client => self.stays(wanted, flow),
         };
@@ -135,11 +132,11 @@ impl Walk<'_> {
     }
 
     /// The source becomes an address of the pool: the one that was observed, else any.
-    fn one_of(&self, pool: ipnet::IpNet, wanted: Flow) -> Option<Flow> {
+    fn one_of(&self, pool: ipnet::IpNet, came: Flow, wanted: Flow) -> Option<Flow> {
         let seen = self.observed.iter().map(|seen| seen.packet.flow().src);
         seen.chain(pool.hosts())
             .filter(|src| pool.contains(src))
-            .find_map(|src| self.allocate(&[Place::Tier1], Flow { src, ..wanted }))
+            .find_map(|src| self.allocate(&[Place::Tier1], came, Flow { src, ..wanted }))
     }
 
     /// A flow that keeps its source, if its answers are nobody else's.
@@ -184,9 +181,15 @@ impl Walk<'_> {
     pub(super) fn tier0(&mut self, entry: &Entry) -> Stop<u32> {
         let network = self.network;
         self.martians(entry)?;
+        if network.tier0_firewall.remembers() {
+            self.legal_flags()?;
+        }
         let dst = self.done.packet.dst;
         if entry.uplink && network.transit_net.contains(&dst) {
             return gone("a transit address");
+        }
+        if entry.uplink {
+            self.cross_tier0(true)?;
         }
         if dst == network.transit.0 || network.uplinks.iter().any(|u| u.addresses.contains(&dst)) {
             return self.local(true, true);
@@ -205,14 +208,12 @@ impl Walk<'_> {
             Target::Blackhole => gone("blackhole"),
             Target::Link(at) => {
                 let uplink = network.uplinks.get(*at);
-                if uplink.is_some_and(|u| u.nets.iter().any(|net| is_broadcast(*net, dst))) {
-                    return gone("a broadcast address");
-                }
-                self.leaves(entry, dst)
+                let nets = uplink.map(|uplink| uplink.nets.as_slice()).unwrap_or_default();
+                self.leaves(entry, dst, nets.iter().any(|net| is_broadcast(*net, dst)))
             }
             Target::Neighbors(hops) => {
                 let hop = self.path(hops)?;
-                self.leaves(entry, hop)
+                self.leaves(entry, hop, false)
             }
         }
     }
@@ -258,11 +259,17 @@ impl Walk<'_> {
         }
     }
 
-    fn leaves(&mut self, entry: &Entry, neighbor: IpAddr) -> Stop<u32> {
+    fn leaves(&mut self, entry: &Entry, neighbor: IpAddr, broadcast: bool) -> Stop<u32> {
         let network = self.network;
-        self.keeps_private(network.transit_net.contains(&self.done.packet.src), None)?;
         if network.transit_net.contains(&self.done.packet.flow().src) {
             return gone("a transit address would leave");
+        }
+        if !entry.uplink {
+            self.cross_tier0(false)?;
+        }
+        self.keeps_private(network.transit_net.contains(&self.done.packet.src), None)?;
+        if broadcast {
+            return gone("a broadcast address");
         }
         let uplink = network.uplink_of(neighbor).and_then(|at| network.uplinks.get(at));
         if let Some(uplink) = uplink {

@@ -14,6 +14,9 @@ impl Walk<'_> {
     /// The same, where it is looked for by another flow.
     pub(super) fn recall_as(&mut self, place: Place, flow: Flow) -> Stop<Option<(Memory, Way)>> {
         let packet = self.done.packet;
+        if packet.is_stray() {
+            return Ok(None);
+        }
         let found = self.model.memories.find(place, flow);
         let Some((memory, way)) = found else { return Ok(None) };
         let memories = &self.model.memories;

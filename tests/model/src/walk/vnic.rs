@@ -1,5 +1,7 @@
 //! The vNIC: spoof guard, distributed load balancer, distributed firewall.
 
+use definitions::own::OnPolicyChange;
+
 use super::Scope;
 use super::balancer::{counter_of, server};
 use super::{Stop, Walk, gone};
@@ -72,7 +74,8 @@ impl Walk<'_> {
         let to_itself = workload.addresses.contains(&member.address);
         let src = if to_itself { server.address } else { flow.src };
         let wanted = Flow { src, dst: member.address, dst_port: member.port, ..flow };
-        let Some(went) = self.allocate(&[place, Place::Firewall(workload.port)], wanted) else {
+        let Some(went) = self.allocate(&[place, Place::Firewall(workload.port)], flow, wanted)
+        else {
             return gone("no port is free");
         };
         let service = (server.address, server.port);
@@ -91,7 +94,7 @@ impl Walk<'_> {
         if !taken || !self.may_begin() {
             return Ok(());
         }
-        let Some(went) = self.allocate(&[place, Place::Firewall(workload.port)], flow) else {
+        let Some(went) = self.allocate(&[place, Place::Firewall(workload.port)], flow, flow) else {
             return gone("no port is free");
         };
         self.remember(place, (flow, went), Deed::KeptApart, None);
@@ -116,6 +119,10 @@ impl Walk<'_> {
                 return gone("looks like a flow that the balancer made here");
             }
             let Deed::Allowed { judged, into } = memory.deed else { return Ok(()) };
+            if self.network.on_policy_change == OnPolicyChange::Keep {
+                // It passes by the rule that it began with, which goes on counting it.
+                return Ok(());
+            }
             let (judgement, by) = judge(self.network, workload, judged, into);
             if matches!(judgement, Judgement::Passes { .. }) {
                 // The rule that lets it pass now counts it from now on.

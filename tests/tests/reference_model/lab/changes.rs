@@ -7,12 +7,31 @@ use model::Block;
 
 use super::ethernet::ethernet_rule;
 use super::nat::change_nat_rules;
-use super::{APPS, Lab, pod, policy, security_policy};
+use super::{APPS, Lab, pod, policy, security_policy, wider};
 use crate::random::Random;
 
 impl Lab {
     /// Changes something and says what. `blocks` are the segments that there are.
     pub fn change(&mut self, random: &mut Random, blocks: &[Block]) -> String {
+        if let Some(settings) = &mut self.wider
+            && random.chance(15)
+        {
+            return match &mut self.nat_rules {
+                Some(rules) if random.chance(30) => {
+                    rules.push(wider::nat_rule(random));
+                    "one DNAT rule to the outside more".to_owned()
+                }
+                None if random.chance(30) => {
+                    let at = random.below(self.namespaces.len());
+                    let Some(service) = self.namespaces[at].services.first_mut() else {
+                        return settings.change(random);
+                    };
+                    service.pool = wider::snat_pool(random);
+                    format!("service ns-{at}/svc-0 has SNAT pool {:?}", service.pool)
+                }
+                _ => settings.change(random),
+            };
+        }
         let at = random.below(self.namespaces.len());
         let by_hand = if self.nat_rules.is_some() { 5 } else { 0 };
         match random.weighted(&[3, 5, 5, 5, 3, by_hand, 4, 1]) {

@@ -1,4 +1,4 @@
-//! Random firewalls of the Tier-1.
+//! Random firewalls of the gateways.
 
 use super::nat::SERVICES;
 use crate::random::Random;
@@ -20,10 +20,12 @@ const ADDRESSES: [&str; 9] = [
 pub struct Firewall {
     enabled: bool,
     default: &'static str,
+    /// Whether rules say if they are stateful: an active-active Tier-0 has none that are.
+    says: bool,
     rules: Vec<String>,
 }
 
-fn rule(random: &mut Random) -> String {
+fn rule(random: &mut Random, says: bool) -> String {
     // No two rules ever have one name: what is called the same is counted as the same.
     let mut fields = vec![format!("name: gateway-{:x}", random.bits())];
     fields.push(format!("action: {}", random.pick(&["ALLOW", "ALLOW", "ALLOW", "DROP", "REJECT"])));
@@ -37,7 +39,7 @@ fn rule(random: &mut Random) -> String {
     if random.chance(30) {
         fields.push(format!("services: [{}]", random.pick(&SERVICES)));
     }
-    if random.chance(30) {
+    if says && random.chance(30) {
         fields.push(format!("stateful: {}", random.chance(30)));
     }
     if random.chance(30) {
@@ -60,7 +62,19 @@ impl Firewall {
         Firewall {
             enabled: random.chance(95),
             default: random.pick(&["ALLOW", "ALLOW", "ALLOW", "ALLOW", "ALLOW", "DROP", "REJECT"]),
-            rules: (0..rules).map(|_| rule(random)).collect(),
+            says: true,
+            rules: (0..rules).map(|_| rule(random, true)).collect(),
+        }
+    }
+
+    /// A random one of a Tier-0.
+    pub fn of_tier0(random: &mut Random, active_standby: bool) -> Firewall {
+        let rules = if random.chance(60) { 1 + random.below(4) } else { 0 };
+        Firewall {
+            enabled: random.chance(95),
+            default: random.pick(&["ALLOW", "ALLOW", "ALLOW", "ALLOW", "ALLOW", "DROP", "REJECT"]),
+            says: active_standby,
+            rules: (0..rules).map(|_| rule(random, active_standby)).collect(),
         }
     }
 
@@ -81,7 +95,7 @@ impl Firewall {
                 "one rule less at the gateway".to_owned()
             }
             _ => {
-                self.rules.push(rule(random));
+                self.rules.push(rule(random, self.says));
                 "one rule more at the gateway".to_owned()
             }
         }

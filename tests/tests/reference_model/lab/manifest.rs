@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::wider::Wider;
 use super::{Lab, OUTSIDE, Service, UPLINKS};
 
 impl Lab {
@@ -17,9 +18,9 @@ spec:
   isolation: {}
   natMode: {}
   loadBalancer: {{snat: {}}}
-  namespacePrefix: {}{}
+  namespacePrefix: {}{}{}
   tier1: {{noSnat: [{}], staticRoutes: [{}], mtu: {}{}}}
-  distributedFirewall: {{ethernetRules: [{}]}}
+  distributedFirewall: {{{}ethernetRules: [{}]}}
 ---
 {{kind: ExternalNetwork, metadata: {{name: left}}, spec: {{mtu: {}}}}}
 ---
@@ -27,7 +28,7 @@ spec:
 ---
 kind: Tier0Gateway
 metadata: {{name: t0}}
-spec:
+spec:{}
   uplinks:
   - {{name: left, network: left, addresses: [{}]}}
   - {{name: right, network: right, addresses: [{}], mtu: {}{}}}
@@ -43,12 +44,15 @@ spec:
             self.balancer,
             self.prefix,
             if self.v6 { "\n  podCIDRv6: 'fd00:244::/48'" } else { "" },
+            self.wider.as_ref().map(Wider::cluster_fields).unwrap_or_default(),
             if self.exemption { "{source: 10.244.0.0/20, destination: 203.0.113.5}" } else { "" },
             self.inner_routes,
             self.inner_mtu,
             self.tables(),
+            self.wider.as_ref().map(Wider::firewall_fields).unwrap_or_default(),
             self.ethernet.join(", "),
             self.outer_mtu[0],
+            self.wider.as_ref().map(Wider::tier0_fields).unwrap_or_default(),
             self.addresses(UPLINKS[0].1),
             self.addresses(UPLINKS[1].1),
             self.outer_mtu[1],
@@ -139,7 +143,13 @@ fn service_document(namespace: &str, name: &str, service: &Service) -> String {
     let mut yaml = format!(
         "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: {namespace}{}}}\nspec:\n  \
          type: {}\n  selector: {{app: {}}}\n  ports:\n  - {{name: web, port: 80, targetPort: {}}}\n",
-        if service.transparent { ", annotations: {ncp/transparent-lb: 'true'}" } else { "" },
+        match (service.transparent, service.pool) {
+            (true, None) => ", annotations: {ncp/transparent-lb: 'true'}".to_owned(),
+            (false, None) => String::new(),
+            (transparent, Some(pool)) => format!(
+                ", annotations: {{ncp/transparent-lb: '{transparent}', ncp/snat_pool: {pool}}}"
+            ),
+        },
         if service.outside { "LoadBalancer" } else { "ClusterIP" },
         service.app,
         if service.named { "http" } else { "8080" },

@@ -6,6 +6,7 @@ mod gateway;
 mod manifest;
 mod nat;
 mod policies;
+mod wider;
 
 use std::net::Ipv4Addr;
 
@@ -13,6 +14,7 @@ use crate::random::Random;
 pub use nat::EXTERNAL;
 use nat::nat_rules;
 use policies::{policy, security_policy};
+use wider::Wider;
 
 /// Hosts outside: name, network, addresses.
 pub const OUTSIDE: [(&str, &str, [&str; 2]); 3] = [
@@ -66,6 +68,8 @@ struct Service {
     ranges: bool,
     /// `ncp/transparent-lb`.
     transparent: bool,
+    /// `ncp/snat_pool`.
+    pool: Option<&'static str>,
 }
 
 #[derive(Clone)]
@@ -106,6 +110,8 @@ pub struct Lab {
     /// Rules of the category Ethernet.
     ethernet: Vec<String>,
     namespaces: Vec<Namespace>,
+    /// What not every lab has.
+    wider: Option<Wider>,
 }
 
 fn pod(random: &mut Random, serial: usize) -> Pod {
@@ -134,12 +140,27 @@ fn service(random: &mut Random) -> Service {
         local_outside: random.chance(20),
         ranges: random.chance(15),
         transparent: random.chance(10),
+        pool: None,
     }
 }
 
 impl Lab {
-    /// A random lab.
-    pub fn new(random: &mut Random) -> Lab {
+    /// A random lab, perhaps with what not every lab has.
+    pub fn new(random: &mut Random, wider: bool) -> Lab {
+        let mut lab = Lab::narrow(random);
+        if wider {
+            lab.wider = Some(Wider::new(random));
+            for service in lab.namespaces.iter_mut().flat_map(|ns| &mut ns.services) {
+                service.pool = wider::snat_pool(random);
+            }
+            if let Some(rules) = lab.nat_rules.as_mut().filter(|_| random.chance(40)) {
+                rules.push(wider::nat_rule(random));
+            }
+        }
+        lab
+    }
+
+    fn narrow(random: &mut Random) -> Lab {
         let mut namespaces = Vec::new();
         for _ in 0..=random.below(4) {
             let pods: Vec<Pod> = (0..=random.below(4)).map(|p| pod(random, p)).collect();
@@ -182,7 +203,13 @@ impl Lab {
                 false => Vec::new(),
             },
             namespaces,
+            wider: None,
         }
+    }
+
+    /// Whether it has what not every lab has.
+    pub fn is_wide(&self) -> bool {
+        self.wider.is_some()
     }
 
     /// Namespaces and their pods.

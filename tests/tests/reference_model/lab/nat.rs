@@ -97,6 +97,11 @@ fn nat_rule(random: &mut Random) -> String {
         true => source_rule(random),
         false => destination_rule(random),
     };
+    named(random, &rule)
+}
+
+/// A rule with a name, and perhaps a priority and what the firewall sees of it.
+pub fn named(random: &mut Random, rule: &str) -> String {
     // No two rules ever have one name: what is called the same is counted as the same.
     let name = format!("{WRITTEN}{:x}", random.bits());
     let priority = match random.chance(50) {
