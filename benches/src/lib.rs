@@ -2,7 +2,7 @@
 #![allow(clippy::expect_used, reason = "a benchmark that cannot run should say why and stop")]
 
 use definitions::Input;
-use engine::network::Network;
+use engine::network::{Action, AddressSet, Category, Direction, Network, Rule};
 use hosts::generator::Ends;
 use realization::{Allocations, Realized};
 use std::path::{Path, PathBuf};
@@ -47,4 +47,37 @@ pub fn ends(realized: &Realized) -> Ends {
         gateway: packet::Mac([0x02, 0x50, 0x56, 0x56, 0x44, 0x52]),
         outside: address(client),
     }
+}
+
+/// A network with `count` rules before its own that match nothing of the flow.
+///
+/// # Panics
+/// Beyond 2^32 rules.
+#[must_use]
+pub fn with_rules(net: &Network, count: u32) -> Network {
+    let mut net = net.clone();
+    let own = u32::try_from(net.firewall.rules.len()).expect("a few rules");
+    let none = "203.0.113.0".parse().expect("an address");
+    for i in 0..count {
+        net.firewall.rules.push(Rule {
+            id: 100_000 + i,
+            name: format!("bench-{i}"),
+            section: "bench".into(),
+            origin: "bench".into(),
+            category: Category::Application,
+            direction: Direction::Out,
+            source: AddressSet::any(),
+            source_text: "any".into(),
+            destination: AddressSet::from_ranges([(none, none)]),
+            destination_text: "203.0.113.0".into(),
+            services: Vec::new(),
+            strict: true,
+            applied_to_text: "all".into(),
+            action: Action::Drop,
+        });
+    }
+    for vnic in net.ports.iter_mut().filter_map(|p| p.vnic.as_mut()) {
+        vnic.rules_out = (own..own + count).chain(vnic.rules_out.iter().copied()).collect();
+    }
+    net
 }
