@@ -7,8 +7,11 @@
 use crate::hash::{SeededState, seeded};
 use crate::network::{PortId, SegmentId};
 use crate::session::{Direction, Segment, SessionId, Traffic};
+use crate::tuple::Tuple;
 use hashbrown::HashMap;
-use packet::{Frame, Headers, Icmp, IcmpMessage, Ip, Mac, Rewrite, Time, Transport, tcp_flags};
+use packet::{
+    Addr, Frame, Headers, Icmp, IcmpMessage, Ip, Mac, Rewrite, Time, Transport, tcp_flags,
+};
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::hash::Hash;
@@ -38,6 +41,36 @@ impl FlowKey {
         match self {
             FlowKey::V4(Key4(flow, _)) => PortId((*flow >> 96) as u32),
             FlowKey::V6(Key6(_, _, ports, _)) => PortId((*ports >> 32) as u32),
+        }
+    }
+
+    /// The port and the station that the flow comes in by, and the rest of the key as a tuple. For ICMP it
+    /// is none of a packet.
+    #[must_use]
+    pub fn split(self) -> (PortId, Mac, Tuple) {
+        let (src, dst, ports, link) = match self {
+            FlowKey::V4(Key4(flow, link)) => {
+                let (src, dst) = (Addr::v4((flow >> 32) as u32), Addr::v4(flow as u32));
+                (src, dst, (flow >> 64) as u64, link)
+            }
+            FlowKey::V6(Key6(src, dst, ports, link)) => (Addr(src), Addr(dst), ports, link),
+        };
+        let (src_port, dst_port) = ((ports >> 16) as u16, ports as u16);
+        let tuple = Tuple { src, dst, protocol: link as u8, src_port, dst_port };
+        (self.port(), Mac::from_u64(link >> 8), tuple)
+    }
+
+    /// A key of what [`FlowKey::split`] makes of it.
+    #[must_use]
+    pub fn join(port: PortId, mac: Mac, tuple: Tuple) -> FlowKey {
+        let Tuple { src, dst, protocol, src_port, dst_port } = tuple;
+        let ports = u64::from(port.0) << 32 | u64::from(src_port) << 16 | u64::from(dst_port);
+        let link = mac.to_u64() << 8 | u64::from(protocol);
+        if src.is_v4() {
+            let addresses = u64::from(src.low32()) << 32 | u64::from(dst.low32());
+            FlowKey::V4(Key4(u128::from(ports) << 64 | u128::from(addresses), link))
+        } else {
+            FlowKey::V6(Key6(src.0, dst.0, ports, link))
         }
     }
 

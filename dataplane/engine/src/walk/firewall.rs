@@ -5,7 +5,7 @@
 //! first: a rule that changed takes effect, whichever packet came. Unless sessions are to be kept
 //! ([`PolicyChange::Keep`]): then a record stays what it is until it expires.
 
-use super::{Stop, View, Walk};
+use super::{Stop, Walk};
 use crate::drops::{DropReason, Stage};
 use crate::network::{Action, PolicyChange, Port, PortId, Rule, Vnic};
 use crate::session::{
@@ -78,7 +78,7 @@ impl<O: Observer> Walk<'_, O> {
         let untranslated = self.original.ip().map(Tuple::of) == Some(record.before);
         let Some((session, _)) = &self.session else { return false };
         untranslated
-            && session.records.iter().any(|r| {
+            && self.sessions.records(session.id).any(|r| {
                 r.node == Node::Balancer(id) && r.after == record.before && r.before != r.after
             })
     }
@@ -159,7 +159,7 @@ impl<O: Observer> Walk<'_, O> {
         port: &Port,
         protocol: u8,
     ) -> Stop<()> {
-        let View { net, sessions, .. } = self.view;
+        let (net, sessions) = (self.view.net, &self.sessions);
         let progress = match &self.session {
             Some((session, _)) => session.progress,
             None if self.plan.picked_up => Progress::Tcp(TcpState::under_way()),
@@ -167,10 +167,10 @@ impl<O: Observer> Walk<'_, O> {
         };
         let Some(class) = FlowClass::of(protocol, progress) else { return Ok(()) };
         let Some(most) = net.firewall.flood.limit(class) else { return Ok(()) };
-        let replaced = self.plan.replaces.iter().filter_map(|id| sessions.get(*id));
+        let replaced = self.plan.replaces.iter();
         let over = replaced
-            .filter(|session| session.flow_class() == Some(class))
-            .flat_map(|session| session.records)
+            .filter(|session| sessions.class(**session) == Some(class))
+            .flat_map(|session| sessions.records(*session))
             .filter(|record| record.node == Node::Firewall(id))
             .count();
         if sessions.flows(id, class).saturating_sub(over) < most as usize {

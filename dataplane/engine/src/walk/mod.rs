@@ -30,8 +30,8 @@ use crate::drops::{Drop, DropReason, Stage};
 use crate::network::{InterfaceId, Network, Port, PortId, Router, RouterId, SegmentId, Tier};
 use crate::plan::{Outcome, Plan, Solicitation, Verdict};
 use crate::session::{
-    Direction, Progress, RecordKind, RuleKey, Segment, Session, SessionId, Sessions, StageRecord,
-    legal_tcp_flags,
+    Direction, Known, Progress, Reading, RecordKind, RuleKey, Segment, SessionId, Sessions,
+    StageRecord, legal_tcp_flags,
 };
 use crate::tables::Tables;
 use crate::trace::{LEAVES, Observer, Step, packet_line};
@@ -78,6 +78,8 @@ enum Place {
 /// A walk in progress.
 pub struct Walk<'a, O: Observer> {
     view: View<'a>,
+    /// The sessions as they are during the walk.
+    sessions: Reading<'a>,
     observer: &'a mut O,
     frame: &'a Frame,
     /// Headers as the frame came in.
@@ -90,7 +92,7 @@ pub struct Walk<'a, O: Observer> {
     passed: u8,
     mtu: u32,
     /// The session that the packet belongs to, once a node knew it.
-    session: Option<(Session, Direction)>,
+    session: Option<(Known, Direction)>,
     /// The packet goes from a workload to itself by its own service.
     hairpin: bool,
     answer: Option<Frame>,
@@ -113,6 +115,7 @@ impl<'a, O: Observer> Walk<'a, O> {
         observer: &'a mut O,
     ) -> Walk<'a, O> {
         Walk {
+            sessions: view.sessions.read(),
             view,
             observer,
             frame,
@@ -378,20 +381,14 @@ impl<'a, O: Observer> Walk<'a, O> {
         if self.is_stray_error() {
             return Ok(None);
         }
-        let Some(found) = self.view.sessions.find(node, tuple) else {
+        let Some(found) = self.sessions.find(node, &tuple) else {
             return Ok(None);
         };
         if self.plan.replaces.contains(&found.session) {
             return Ok(None);
         }
         let known = self.session.as_ref().map(|(s, _)| s.id);
-        let session = match &self.session {
-            Some((session, _)) if session.id == found.session => session.clone(),
-            _ => match self.view.sessions.get(found.session) {
-                Some(session) => session,
-                None => return Ok(None),
-            },
-        };
+        let Some(session) = self.sessions.known(found.session) else { return Ok(None) };
         if let Progress::Tcp(tcp) = session.progress
             && let Some(segment) = self
                 .ip()
@@ -424,25 +421,20 @@ impl<'a, O: Observer> Walk<'a, O> {
         }
         // Asked at every stage that remembers the session, whichever stage the balancer's is: a late
         // answer of a member that has left must not pass as a reply of something that is over.
-        if session.records.iter().any(|r| self.has_moved(&session, r)) {
+        if !matches!(session.progress, Progress::Tcp(_))
+            && self.sessions.is_balanced(session.id)
+            && self.sessions.records(session.id).any(|r| self.has_moved(&session, &r))
+        {
             self.plan.replaces.push(found.session);
             return Ok(None);
         }
-        let record = session.records.iter().find(|r| {
-            r.node == node
-                && match found.direction {
-                    Direction::Forward => r.before == tuple,
-                    Direction::Reply => r.after.reversed() == tuple,
-                }
-        });
-        let record = record.copied();
         self.session = Some((session, found.direction));
-        Ok(record.map(|r| (r, found.direction)))
+        Ok(Some((found.record, found.direction)))
     }
 
     /// Whether datagrams to a service must choose again, because the member they went to has left it.
     /// A connection stays with its member until it ends.
-    fn has_moved(&self, session: &Session, record: &StageRecord) -> bool {
+    fn has_moved(&self, session: &Known, record: &StageRecord) -> bool {
         let RecordKind::Balancer { server, port, .. } = record.kind else { return false };
         let net = self.view.net;
         let servers = match record.node {
@@ -497,7 +489,7 @@ impl<'a, O: Observer> Walk<'a, O> {
     /// Whether a record of a flow that comes to `node` as `before` and leaves it as `after` can be made: its reply is
     /// nobody else's, and not in quarantine after somebody else.
     fn is_free(&self, node: Node, before: Tuple, after: Tuple) -> bool {
-        self.view.sessions.is_free(node, before, after, &self.plan.replaces)
+        self.sessions.is_free(node, before, after, &self.plan.replaces)
     }
 
     /// The session that the packet belongs to, if a node has known it.
