@@ -5,6 +5,7 @@
 //! that sessions, which name nodes by index, stay valid over a change.
 
 mod balancer;
+mod classifier;
 mod ethernet;
 mod fib;
 mod firewall;
@@ -13,6 +14,7 @@ mod nat;
 mod security;
 
 pub use balancer::{Member, NoMembers, PoolSnat, VirtualServer, VirtualServers};
+pub use classifier::{Asked, Compiled};
 pub use ethernet::{EthernetAction, EthernetRule, MacSet};
 pub use fib::{Fib, NextHop, Prefix, Route, RouteSource, RouteTarget};
 pub use firewall::{

@@ -7,7 +7,7 @@
 
 use super::{Stop, Walk};
 use crate::drops::{DropReason, Stage};
-use crate::network::{Action, PolicyChange, Port, PortId, Rule, Vnic};
+use crate::network::{Action, Asked, PolicyChange, Port, PortId, Rule, Vnic};
 use crate::session::{
     Direction, FlowClass, Progress, RecordKind, RuleKey, StageRecord, TcpState, TimerClass,
 };
@@ -218,7 +218,6 @@ fn judge<'n>(
     icmp: Option<(u8, u8)>,
 ) -> Option<&'n Rule> {
     let list = if ingress { &vnic.rules_in } else { &vnic.rules_out };
-    list.iter()
-        .filter_map(|i| net.firewall.rules.get(*i as usize))
-        .find(|r| r.matches(tuple.src, tuple.dst, tuple.protocol, tuple.dst_port, icmp))
+    let Tuple { src, dst, protocol, dst_port, .. } = tuple;
+    net.firewall.rule(net.epoch, list, &Asked { src, dst, protocol, dst_port, icmp })
 }
