@@ -156,7 +156,7 @@ impl StageRecord {
 }
 
 /// Stage records of a session, at most [`MAX_RECORDS`].
-pub type Records = SmallVec<[StageRecord; 4]>;
+pub type Records = SmallVec<[StageRecord; 2]>;
 
 /// Most stages that may remember one session.
 pub const MAX_RECORDS: usize = 8;

@@ -98,11 +98,12 @@ pub struct Walk<'a, O: Observer> {
     answer: Option<Frame>,
     answer_is_error: bool,
     fragment_to: Option<u32>,
-    hold: Option<(Solicitation, Drop)>,
+    hold: Option<Box<(Solicitation, Drop)>>,
     cacheable: bool,
     /// A stage has looked at TCP flags, which only a session's guard looks at again.
     reads_flags: bool,
-    plan: Plan,
+    /// On the heap: an outcome changes hands several times before its plan is committed.
+    plan: Box<Plan>,
 }
 
 impl<'a, O: Observer> Walk<'a, O> {
@@ -133,7 +134,7 @@ impl<'a, O: Observer> Walk<'a, O> {
             hold: None,
             cacheable: true,
             reads_flags: false,
-            plan: Plan { initiating: headers.ip().map(Tuple::of), ..Plan::default() },
+            plan: Box::new(Plan { initiating: headers.ip().map(Tuple::of), ..Plan::default() }),
         }
     }
 

@@ -348,7 +348,7 @@ impl<O: Observer> Walk<'_, O> {
         };
         let own = self.own_address(entry);
         self.answer_error(IcmpErrorKind::HostUnreachable, own);
-        self.hold = Some((
+        self.hold = Some(Box::new((
             Solicitation { segment, frame },
             Drop {
                 stage: Stage::Neighbor,
@@ -357,7 +357,7 @@ impl<O: Observer> Walk<'_, O> {
                 rule: None,
                 parse: None,
             },
-        ));
+        )));
         self.note(Stage::Neighbor, &router.name, || format!("waits: who has {address}?"));
         Err(Box::new(Verdict::Hold(key)))
     }

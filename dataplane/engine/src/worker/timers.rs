@@ -138,9 +138,10 @@ impl Worker {
         now: Time,
         tx: &mut Vec<(PortId, Frame)>,
     ) {
-        let Some((solicitation, drop)) = outcome.hold.take() else {
+        let Some(hold) = outcome.hold.take() else {
             return;
         };
+        let (solicitation, drop) = *hold;
         let bytes = frame.bytes.len() as u64;
         let failure = outcome.answer.take();
         let full = crate::Drop { reason: DropReason::NeighborQueueFull, ..drop.clone() };
