@@ -2,7 +2,9 @@
 #![allow(clippy::expect_used, reason = "a benchmark that cannot run should say why and stop")]
 
 use definitions::Input;
-use engine::network::{Action, AddressSet, Category, Direction, Network, Rule};
+use engine::network::{
+    Action, AddressSet, Category, Direction, Network, Rule, Service, ServicePorts,
+};
 use hosts::generator::Ends;
 use realization::{Allocations, Realized};
 use std::path::{Path, PathBuf};
@@ -49,7 +51,8 @@ pub fn ends(realized: &Realized) -> Ends {
     }
 }
 
-/// A network with `count` rules before its own that match nothing of the flow.
+/// A network with `count` rules before its own that match nothing of the flow: each has a destination of
+/// its own, every second one a port too.
 ///
 /// # Panics
 /// Beyond 2^32 rules.
@@ -57,8 +60,13 @@ pub fn ends(realized: &Realized) -> Ends {
 pub fn with_rules(net: &Network, count: u32) -> Network {
     let mut net = net.clone();
     let own = u32::try_from(net.firewall.rules.len()).expect("a few rules");
-    let none = "203.0.113.0".parse().expect("an address");
+    let tcp = |port: u16| Service {
+        protocol: packet::protocol::TCP,
+        ports: ServicePorts::Destination(vec![(port, port)]),
+    };
     for i in 0..count {
+        // Of the network for benchmarks (RFC 2544, C.2.2).
+        let none = packet::Addr::v4(0xc612_0000 + i % 0x2_0000);
         net.firewall.rules.push(Rule {
             id: 100_000 + i,
             name: format!("bench-{i}"),
@@ -69,8 +77,8 @@ pub fn with_rules(net: &Network, count: u32) -> Network {
             source: AddressSet::any(),
             source_text: "any".into(),
             destination: AddressSet::from_ranges([(none, none)]),
-            destination_text: "203.0.113.0".into(),
-            services: Vec::new(),
+            destination_text: none.to_string(),
+            services: if i % 2 == 0 { Vec::new() } else { vec![tcp((i % 60_000) as u16)] },
             strict: true,
             applied_to_text: "all".into(),
             action: Action::Drop,

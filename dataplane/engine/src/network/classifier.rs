@@ -16,6 +16,7 @@ use crate::hash::{SeededState, seeded};
 use hashbrown::HashMap;
 use packet::Addr;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// Rules that are asked one by one rather than by an index.
@@ -53,30 +54,41 @@ struct Intervals<K> {
 impl<K: Copy + Ord> Intervals<K> {
     /// Of members and the inclusive ranges of each. `after` is the point behind another, if there is one.
     fn new(ranges: &[(u32, Vec<(K, K)>)], after: impl Fn(K) -> Option<K>) -> Intervals<K> {
-        let ends = ranges.iter().flat_map(|(_, ranges)| ranges);
-        let mut starts: Vec<K> = ends.flat_map(|(a, b)| [Some(*a), after(*b)]).flatten().collect();
+        let all = ranges.iter().flat_map(|(_, ranges)| ranges);
+        let mut starts: Vec<K> = Vec::with_capacity(2 * ranges.len());
+        for (a, b) in all.clone() {
+            starts.push(*a);
+            starts.extend(after(*b));
+        }
         starts.sort_unstable();
         starts.dedup();
         let at = |point: K| starts.partition_point(|start| *start < point);
-        let covered = |(a, b): &(K, K)| at(*a)..after(*b).map_or(starts.len(), at);
-        let mut by_size: Vec<(usize, usize)> = ranges
-            .iter()
-            .enumerate()
-            .map(|(i, (_, ranges))| (ranges.iter().map(|r| covered(r).len()).sum(), i))
-            .collect();
-        by_size.sort_unstable();
-        let most = PLACES_ANYWAY + PLACES_EACH * ranges.len();
-        let (mut taken, mut wide) = (0usize, Vec::new());
-        let mut pairs: Vec<(usize, u32)> = Vec::new();
-        for (size, i) in by_size {
-            let Some((member, ranges)) = ranges.get(i) else { continue };
-            taken = taken.saturating_add(size);
-            if taken > most {
-                wide.push(*member);
-            } else {
-                pairs.extend(ranges.iter().flat_map(covered).map(|interval| (interval, *member)));
-            }
+        // The intervals of each range, in the order of members.
+        let covered: Vec<Range<usize>> =
+            all.map(|(a, b)| at(*a)..after(*b).map_or(starts.len(), at)).collect();
+        let mut rest = covered.as_slice();
+        let mut by_size: Vec<(usize, u32, &[Range<usize>])> = Vec::with_capacity(ranges.len());
+        for (member, ranges) in ranges {
+            let (own, others) = rest.split_at_checked(ranges.len()).unwrap_or((rest, &[]));
+            rest = others;
+            by_size.push((own.iter().map(ExactSizeIterator::len).sum(), *member, own));
         }
+        let most = PLACES_ANYWAY + PLACES_EACH * ranges.len();
+        let mut wide = Vec::new();
+        if by_size.iter().map(|(size, ..)| size).sum::<usize>() > most {
+            by_size.sort_unstable_by_key(|(size, member, _)| (*size, *member));
+            let mut taken = 0usize;
+            let fitting = by_size.iter().take_while(|(size, ..)| {
+                taken = taken.saturating_add(*size);
+                taken <= most
+            });
+            let fits = fitting.count();
+            wide.extend(by_size.drain(fits..).map(|(_, member, _)| member));
+        }
+        let mut pairs: Vec<(usize, u32)> = by_size
+            .iter()
+            .flat_map(|(_, member, own)| own.iter().cloned().flatten().map(|i| (i, *member)))
+            .collect();
         pairs.sort_unstable();
         pairs.dedup();
         let mut places = vec![(0, 0); starts.len()];
@@ -101,69 +113,79 @@ impl<K: Copy + Ord> Intervals<K> {
     }
 }
 
-/// Different sets of addresses.
+/// Different sets of addresses, by their numbers.
 #[derive(Debug, Default)]
 struct Sets {
     intervals: Intervals<u128>,
-    all: Vec<AddressSet>,
+    /// Those that would take too many places.
+    wide: Vec<(u32, AddressSet)>,
     /// The set of every address.
     any: Option<u32>,
 }
 
+/// Gives different sets numbers, from 0.
+struct Numbered<'r> {
+    numbers: HashMap<&'r [(Addr, Addr)], u32, SeededState>,
+    sets: Vec<&'r AddressSet>,
+}
+
+impl<'r> Numbered<'r> {
+    fn new() -> Numbered<'r> {
+        Numbered { numbers: HashMap::with_hasher(seeded(0, 6)), sets: Vec::new() }
+    }
+
+    fn number(&mut self, set: &'r AddressSet) -> u32 {
+        let next = u32::try_from(self.sets.len()).unwrap_or(u32::MAX);
+        let number = *self.numbers.entry(set.ranges()).or_insert(next);
+        if number == next {
+            self.sets.push(set);
+        }
+        number
+    }
+}
+
 impl Sets {
-    fn new(sets: BTreeMap<&[(Addr, Addr)], (u32, &AddressSet)>) -> Sets {
-        let mut ordered: Vec<(u32, &AddressSet)> = sets.into_values().collect();
-        ordered.sort_unstable_by_key(|(number, _)| *number);
-        let any = ordered.iter().find(|(_, set)| set.is_any()).map(|(number, _)| *number);
+    fn new(numbered: &Numbered<'_>) -> Sets {
+        let any = numbered.sets.iter().position(|set| set.is_any());
+        let any = any.and_then(|number| u32::try_from(number).ok());
+        let numbers = (0u32..).zip(&numbered.sets).filter(|(number, _)| Some(*number) != any);
         let ranges = |set: &AddressSet| set.ranges().iter().map(|(a, b)| (a.0, b.0)).collect();
-        let ranges: Vec<(u32, Vec<(u128, u128)>)> = ordered
-            .iter()
-            .filter(|(number, _)| Some(*number) != any)
-            .map(|(number, set)| (*number, ranges(set)))
-            .collect();
+        let ranges: Vec<(u32, Vec<(u128, u128)>)> =
+            numbers.map(|(number, set)| (number, ranges(set))).collect();
         let intervals = Intervals::new(&ranges, |point: u128| point.checked_add(1));
-        let all = ordered.into_iter().map(|(_, set)| set.clone()).collect();
-        Sets { intervals, all, any }
+        let wide = intervals.wide.iter().filter_map(|number| {
+            numbered.sets.get(*number as usize).map(|set| (*number, AddressSet::clone(set)))
+        });
+        Sets { wide: wide.collect(), any, intervals }
     }
 
     /// The numbers of the sets that `addr` is in.
     fn of(&self, addr: Addr) -> impl Iterator<Item = u32> + Clone + '_ {
-        let wide = self.intervals.wide.iter().copied();
-        let wide = wide.filter(move |number| {
-            self.all.get(*number as usize).is_some_and(|set| set.contains(addr))
-        });
+        let wide = self.wide.iter().filter(move |(_, set)| set.contains(addr));
+        let wide = wide.map(|(number, _)| *number);
         self.intervals.at(addr.0).iter().copied().chain(wide).chain(self.any)
     }
-}
-
-/// By small numbers, which nobody outside chooses.
-type Numbers<V> = HashMap<u32, V, SeededState>;
-
-fn numbers<V>() -> Numbers<V> {
-    HashMap::with_hasher(seeded(0, 6))
 }
 
 /// Rules of the same sets, by protocol and port.
 #[derive(Debug)]
 enum Services {
-    /// To be asked one by one: places in the list, ascending.
-    Few(Vec<u32>),
+    /// To be asked one by one: a range of [`Classifier::places`].
+    Few(Range<u32>),
     Many {
         /// Those that are about no port in particular, of whatever protocol.
         others: Vec<u32>,
-        ports: Numbers<Intervals<u16>>,
+        ports: BTreeMap<u8, Intervals<u16>>,
     },
 }
 
 impl Services {
-    fn new<'r>(places: Vec<u32>, rule_at: impl Fn(u32) -> Option<&'r Rule>) -> Services {
-        if places.len() <= SHORT {
-            return Services::Few(places);
-        }
+    /// Of more than a few places in the list, ascending.
+    fn many<'r>(places: &[u32], rule_at: impl Fn(u32) -> Option<&'r Rule>) -> Services {
         type Ranges = Vec<(u32, Vec<(u16, u16)>)>;
         let mut others = Vec::new();
         let mut by_protocol: BTreeMap<u8, Ranges> = BTreeMap::new();
-        for place in places {
+        for place in places.iter().copied() {
             let services = rule_at(place).map(|rule| rule.services.as_slice()).unwrap_or_default();
             let has_ports = |ports: &ServicePorts| matches!(ports, ServicePorts::Destination(_));
             if services.is_empty() || !services.iter().all(|s| has_ports(&s.ports)) {
@@ -177,20 +199,21 @@ impl Services {
                 }
             }
         }
-        let mut ports: Numbers<Intervals<u16>> = numbers();
-        for (protocol, ranges) in by_protocol {
-            let intervals = Intervals::new(&ranges, |port: u16| port.checked_add(1));
-            ports.insert(u32::from(protocol), intervals);
-        }
-        Services::Many { others, ports }
+        let ports = by_protocol.into_iter().map(|(protocol, ranges)| {
+            (protocol, Intervals::new(&ranges, |port: u16| port.checked_add(1)))
+        });
+        Services::Many { others, ports: ports.collect() }
     }
 
     /// The places that may match, each list ascending but for the last.
-    fn candidates(&self, asked: &Asked) -> [&[u32]; 3] {
+    fn candidates<'c>(&'c self, places: &'c [u32], asked: &Asked) -> [&'c [u32]; 3] {
         match self {
-            Services::Few(places) => [places, &[], &[]],
+            Services::Few(range) => {
+                let range = range.start as usize..range.end as usize;
+                [places.get(range).unwrap_or_default(), &[], &[]]
+            }
             Services::Many { others, ports } => {
-                let ports = ports.get(&u32::from(asked.protocol));
+                let ports = ports.get(&asked.protocol);
                 let at = ports.map(|ports| ports.at(asked.dst_port)).unwrap_or_default();
                 [others, at, ports.map(|p| p.wide.as_slice()).unwrap_or_default()]
             }
@@ -199,11 +222,12 @@ impl Services {
 }
 
 /// Rules with the same set of destinations.
-#[derive(Debug)]
+#[derive(Clone, Debug, Default)]
 struct Destination {
     /// The first of them: what has been found earlier spares the search.
     first: u32,
-    by_source: Numbers<Services>,
+    /// Where they stand in [`Classifier::groups`].
+    groups: Range<u32>,
 }
 
 /// A list of rules, compiled.
@@ -211,7 +235,12 @@ struct Destination {
 pub(super) struct Classifier {
     sources: Sets,
     destinations: Sets,
-    by_destination: Numbers<Destination>,
+    /// By the number of the set.
+    by_destination: Vec<Destination>,
+    /// Rules with the same sets, by those of their sources, for one destination after the other.
+    groups: Vec<(u32, Services)>,
+    /// Places in the list, group by group, ascending in each.
+    places: Vec<u32>,
 }
 
 impl Classifier {
@@ -221,27 +250,38 @@ impl Classifier {
             let index = *list.get(place as usize)?;
             rules.get(index as usize)
         };
-        let mut sources = BTreeMap::new();
-        let mut destinations = BTreeMap::new();
-        let mut grouped: BTreeMap<(u32, u32), Vec<u32>> = BTreeMap::new();
+        let (mut sources, mut destinations) = (Numbered::new(), Numbered::new());
+        let mut sorted: Vec<(u32, u32, u32)> = Vec::with_capacity(list.len());
         for (place, index) in (0u32..).zip(list) {
-            let Some(rule) = rules.get(*index as usize) else { continue };
-            let source = number(&mut sources, &rule.source);
-            let destination = number(&mut destinations, &rule.destination);
-            grouped.entry((destination, source)).or_default().push(place);
+            if let Some(rule) = rules.get(*index as usize) {
+                let destination = destinations.number(&rule.destination);
+                sorted.push((destination, sources.number(&rule.source), place));
+            }
         }
-        let mut by_destination: Numbers<Destination> = numbers();
-        for ((destination, source), places) in grouped {
-            let first = places.first().copied().unwrap_or(u32::MAX);
-            let services = Services::new(places, rule_at);
-            let entry = by_destination
-                .entry(destination)
-                .or_insert_with(|| Destination { first, by_source: numbers() });
-            entry.first = entry.first.min(first);
-            entry.by_source.insert(source, services);
+        sorted.sort_unstable();
+        let places: Vec<u32> = sorted.iter().map(|(.., place)| *place).collect();
+        let mut by_destination = vec![Destination::default(); destinations.sets.len()];
+        let mut groups: Vec<(u32, Services)> = Vec::new();
+        let mut at = 0u32;
+        for group in sorted.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
+            let Some((destination, source, first)) = group.first().copied() else { continue };
+            let number = u32::try_from(groups.len()).unwrap_or(u32::MAX);
+            let end = at + u32::try_from(group.len()).unwrap_or(u32::MAX);
+            let own = places.get(at as usize..end as usize).unwrap_or_default();
+            let few = own.len() <= SHORT;
+            let services = if few { Services::Few(at..end) } else { Services::many(own, rule_at) };
+            groups.push((source, services));
+            at = end;
+            if let Some(entry) = by_destination.get_mut(destination as usize) {
+                if entry.groups.is_empty() {
+                    *entry = Destination { first, groups: number..number };
+                }
+                entry.first = entry.first.min(first);
+                entry.groups.end = number + 1;
+            }
         }
-        let (sources, destinations) = (Sets::new(sources), Sets::new(destinations));
-        Classifier { sources, destinations, by_destination }
+        let (sources, destinations) = (Sets::new(&sources), Sets::new(&destinations));
+        Classifier { sources, destinations, by_destination, groups, places }
     }
 
     /// The place of the first rule that `matches`, of those that may.
@@ -250,12 +290,18 @@ impl Classifier {
         let mut found: Option<u32> = None;
         let is_earlier = |place: u32, found: Option<u32>| found.is_none_or(|at| place < at);
         for destination in self.destinations.of(asked.dst) {
-            let Some(rules) = self.by_destination.get(&destination) else { continue };
+            let Some(rules) = self.by_destination.get(destination as usize) else { continue };
             if !is_earlier(rules.first, found) {
                 continue;
             }
-            for services in sources.clone().filter_map(|source| rules.by_source.get(&source)) {
-                let [others, at, wide] = services.candidates(asked);
+            let groups = rules.groups.start as usize..rules.groups.end as usize;
+            let groups = self.groups.get(groups).unwrap_or_default();
+            let of_source = |source: u32| {
+                let at = groups.binary_search_by_key(&source, |(source, _)| *source).ok()?;
+                groups.get(at).map(|(_, services)| services)
+            };
+            for services in sources.clone().filter_map(of_source) {
+                let [others, at, wide] = services.candidates(&self.places, asked);
                 for ascending in [others, at] {
                     let earlier = ascending.iter().copied().take_while(|p| is_earlier(*p, found));
                     found = { earlier }.find(|place| matches(*place)).or(found);
@@ -269,15 +315,6 @@ impl Classifier {
         }
         found
     }
-}
-
-/// The number of a set among different ones.
-fn number<'r>(
-    sets: &mut BTreeMap<&'r [(Addr, Addr)], (u32, &'r AddressSet)>,
-    set: &'r AddressSet,
-) -> u32 {
-    let next = u32::try_from(sets.len()).unwrap_or(u32::MAX);
-    sets.entry(set.ranges()).or_insert((next, set)).0
 }
 
 /// Compiled lists of one snapshot's rules. A copy of the snapshot begins without any: it may be changed.
