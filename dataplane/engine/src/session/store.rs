@@ -498,32 +498,40 @@ impl Store {
         self.head(slot).map_or(0, Head::records)
     }
 
-    /// The record by which a session knows `tuple` at `node`, and which way the tuple goes.
+    /// By which of its records a session knows `tuple` at `node`, and which way the tuple goes.
     #[inline]
     pub(super) fn recall(
         &self,
         slot: u32,
         node: Node,
         tuple: &Tuple,
-    ) -> Option<(StageRecord, Direction)> {
+    ) -> Option<(usize, Direction)> {
         let words = self.words(self.head(slot)?);
         let (kind, number) = super::index::numbers(node);
         let node = u32::from(kind) << 30 | number & 0x3fff_ffff;
-        let reversed = tuple.reversed();
-        words.records.chunks_exact(RECORD).find_map(|record| {
-            let [at, _, bits] = *record else { return None };
-            if at != node {
-                return None;
-            }
-            let direction = if words.tuple(bits & NONE)? == *tuple {
-                Direction::Forward
-            } else if words.tuple(bits >> 6 & NONE)? == reversed {
-                Direction::Reply
+        let records = words.records.chunks_exact(RECORD).enumerate();
+        records.filter(|(_, record)| record.first() == Some(&node)).find_map(|(at, record)| {
+            let bits = *record.last()?;
+            if words.tuple(bits & NONE)? == *tuple {
+                Some((at, Direction::Forward))
+            } else if words.tuple(bits >> 6 & NONE)? == tuple.reversed() {
+                Some((at, Direction::Reply))
             } else {
-                return None;
-            };
-            Some((words.record(record)?, direction))
+                None
+            }
         })
+    }
+
+    /// One of a session's records, by its place in their order.
+    pub(super) fn record(&self, slot: u32, at: usize) -> Option<StageRecord> {
+        let words = self.words(self.head(slot)?);
+        words.record(words.records.get(at * RECORD..(at + 1) * RECORD)?)
+    }
+
+    /// Its identity.
+    #[inline]
+    pub(super) fn identity(&self, slot: u32) -> Option<SessionId> {
+        self.head(slot).map(|head| Store::id(slot, head))
     }
 
     fn traffic(&self, slot: u32, head: &Head) -> [Traffic; 2] {

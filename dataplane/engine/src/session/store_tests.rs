@@ -131,9 +131,9 @@ proptest! {
         prop_assert_eq!(store.rules(slot).to_vec(), rules);
         for record in &second {
             let forward = store.recall(slot, record.node, &record.before);
-            prop_assert!(forward.is_some_and(|(r, _)| r.node == record.node));
+            prop_assert!(forward.is_some_and(|(at, _)| second[at].node == record.node));
             let reply = store.recall(slot, record.node, &record.after.reversed());
-            prop_assert!(reply.is_some_and(|(r, _)| r.node == record.node));
+            prop_assert!(reply.is_some_and(|(at, _)| second[at].node == record.node));
         }
         prop_assert_eq!(store.record_count(other), second.len());
         store.remove(slot);
@@ -267,7 +267,7 @@ fn a_session_that_expires_earlier_than_it_was_armed_for_is_armed_again() {
 #[test]
 fn what_left_its_slice_gives_its_place_back() {
     let mut agenda = Agenda::default();
-    let mut armed = vec![UNARMED; 10];
+    let mut armed = [UNARMED; 10];
     for round in (0..1_000u64).rev() {
         for slot in 0..10u32 {
             agenda.arm(slot, &mut armed[slot as usize], Time::from_secs(round));

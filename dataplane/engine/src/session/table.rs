@@ -12,7 +12,7 @@ use super::departed::Departed;
 use super::due::Agenda;
 use super::entering::{Basis, Caching, CommitError, Entered, Fate, NewSession, Observed, Outline};
 use super::flood::Flows;
-use super::index::Index;
+use super::index::{Index, Place};
 use super::store::{Beginning, Known, Store};
 use super::{
     Cached, Direction, FlowClass, MAX_RECORDS, Observation, Progress, RecordKind, Records, Session,
@@ -39,8 +39,8 @@ const TIDIED: usize = 2;
 pub struct Found {
     /// The session.
     pub session: SessionId,
-    /// What its node remembers.
-    pub record: StageRecord,
+    /// Which of its records knows the tuple, in the order of the path.
+    pub record: usize,
     /// Which way the tuple goes in it.
     pub direction: Direction,
 }
@@ -93,6 +93,23 @@ fn still_expendable(store: &Store, listed: Listed) -> Option<SessionId> {
     known.progress.timer_state().is_expendable().then_some(known.id)
 }
 
+/// Lists a session that is expendable.
+fn enlist(share: &mut Share, store: &Store, id: SessionId) {
+    // Sessions that were established or ended meanwhile have left their places behind.
+    for _ in 0..TIDIED {
+        if share.expendable.front().is_some_and(|l| still_expendable(store, *l).is_none()) {
+            share.expendable.pop_front();
+        }
+    }
+    share.expendable.push_back(Listed { slot: id.index, serial: id.serial as u32 });
+    if share.expendable.len() > 2 * share.sessions + 64 {
+        share.expendable.retain(|listed| still_expendable(store, *listed).is_some());
+    }
+}
+
+/// Where records stand in the index.
+type Places = SmallVec<[(Place, Option<Place>); 4]>;
+
 impl Table {
     fn find(&self, node: Node, tuple: &Tuple) -> Option<Found> {
         if !self.index.has_any(node) {
@@ -104,29 +121,31 @@ impl Table {
             found.is_some()
         })?;
         let (record, direction) = found?;
-        Some(Found { session: self.store.known(slot)?.id, record, direction })
+        Some(Found { session: self.store.identity(slot)?, record, direction })
     }
 
-    fn link(&mut self, slot: u32, records: &[StageRecord]) {
-        for record in records {
-            let Table { index, .. } = self;
-            let place = index.place(record.node, &record.before);
-            index.insert(record.node, place, slot);
-            if record.after != record.before {
-                let place = index.place(record.node, &record.after);
-                index.insert(record.node, place, slot);
+    /// Where records stand: one place, or two if they translate.
+    fn places(&self, records: &[StageRecord]) -> Places {
+        let place = |record: &StageRecord| {
+            let place = |tuple| self.index.place(record.node, tuple);
+            let translates = record.after != record.before;
+            (place(&record.before), translates.then(|| place(&record.after)))
+        };
+        records.iter().map(place).collect()
+    }
+
+    fn link(&mut self, slot: u32, records: &[StageRecord], places: &Places) {
+        for (record, (before, after)) in records.iter().zip(places) {
+            for place in std::iter::once(before).chain(after) {
+                self.index.insert(record.node, *place, slot);
             }
         }
     }
 
     fn unlink(&mut self, slot: u32, records: &[StageRecord]) {
-        for record in records {
-            let Table { index, .. } = self;
-            let place = index.place(record.node, &record.before);
-            index.remove(record.node, place, slot);
-            if record.after != record.before {
-                let place = index.place(record.node, &record.after);
-                index.remove(record.node, place, slot);
+        for (record, (before, after)) in records.iter().zip(&self.places(records)) {
+            for place in std::iter::once(before).chain(after) {
+                self.index.remove(record.node, *place, slot);
             }
         }
     }
@@ -179,21 +198,6 @@ impl Table {
             .map_or(Room::Full, Room::InPlaceOf)
     }
 
-    fn enlist(&mut self, tenant: Option<u32>, id: SessionId) {
-        let Table { shares, store, .. } = self;
-        let share = shares.entry(tenant).or_default();
-        // Sessions that were established or ended meanwhile have left their places behind.
-        for _ in 0..TIDIED {
-            if share.expendable.front().is_some_and(|l| still_expendable(store, *l).is_none()) {
-                share.expendable.pop_front();
-            }
-        }
-        share.expendable.push_back(Listed { slot: id.index, serial: id.serial as u32 });
-        if share.expendable.len() > 2 * share.sessions + 64 {
-            share.expendable.retain(|listed| still_expendable(store, *listed).is_some());
-        }
-    }
-
     /// Whether nobody is left who could take the new flow's packets for those of the one that had its
     /// reply tuple before.
     fn may_follow(
@@ -220,6 +224,7 @@ impl Table {
     fn check(
         &self,
         records: &[StageRecord],
+        places: &Places,
         basis: &Basis<'_>,
         links: u64,
         lone: bool,
@@ -228,7 +233,7 @@ impl Table {
         if !basis.replaces.is_empty() && basis.links != links {
             return Err(CommitError::Conflict);
         }
-        for (at, record) in records.iter().enumerate() {
+        for ((at, record), (place, other)) in records.iter().enumerate().zip(places) {
             let StageRecord { node, before, after, .. } = *record;
             let reply = after.reversed();
             let earlier = records.get(..at).unwrap_or_default().iter().filter(|r| r.node == node);
@@ -240,9 +245,8 @@ impl Table {
             }
             let found = if basis.replaces.is_empty() && self.departed.len() == 0 {
                 // Nobody may have either of them: where both stand at one place, one look is enough.
-                let is_taken = self.is_taken(node, &before, &reply)
-                    || before != after && self.is_taken(node, &reply, &before);
-                if is_taken {
+                let is_taken = |place: &Place| self.is_taken(node, *place, &before, &reply);
+                if is_taken(place) || other.as_ref().is_some_and(is_taken) {
                     return Err(CommitError::Conflict);
                 }
                 continue;
@@ -263,13 +267,13 @@ impl Table {
         Ok(())
     }
 
-    /// Whether some session knows one of two tuples that stands where the first one does.
-    fn is_taken(&self, node: Node, tuple: &Tuple, other: &Tuple) -> bool {
+    /// Whether some session at a place knows one of two tuples.
+    fn is_taken(&self, node: Node, place: Place, tuple: &Tuple, other: &Tuple) -> bool {
         let knows = |slot| {
             let knows = |tuple| self.store.recall(slot, node, tuple).is_some();
             knows(tuple) || knows(other)
         };
-        self.index.has_any(node) && self.index.find(self.index.place(node, tuple), knows).is_some()
+        self.index.find(place, knows).is_some()
     }
 
     fn arm(&mut self, slot: u32, timers: &TimerSettings, next_due: &Bound) {
@@ -294,6 +298,12 @@ impl Reading<'_> {
     #[must_use]
     pub fn find(&self, node: Node, tuple: &Tuple) -> Option<Found> {
         self.table.find(node, tuple)
+    }
+
+    /// What a stage remembers of a session.
+    #[must_use]
+    pub fn record(&self, found: &Found) -> Option<StageRecord> {
+        self.table.store.record(found.session.index, found.record)
     }
 
     /// What a session is doing; `None` if it has ended.
@@ -479,7 +489,8 @@ impl Sessions {
         };
         table.serial += 1;
         let serial = table.serial;
-        table.check(records, basis, self.links(), self.workers.is_lone())?;
+        let places = table.places(records);
+        table.check(records, &places, basis, self.links(), self.workers.is_lone())?;
         let leaving = basis.replaces.iter().copied().chain(evict);
         let ended = leaving.filter_map(|id| self.end(table, id, Some(own))).collect();
         let mut progress = Progress::new(initiating.protocol);
@@ -505,10 +516,11 @@ impl Sessions {
         let slot = table.store.insert(&beginning, records).ok_or(CommitError::Full)?;
         let id = SessionId { index: slot, serial };
         table.flows.enter(FlowClass::of(initiating.protocol, progress), records);
-        table.link(slot, records);
+        table.link(slot, records, &places);
         self.links.fetch_add(1, Ordering::AcqRel);
-        table.shares.entry(tenant).or_default().sessions += 1;
-        table.enlist(tenant, id);
+        let share = table.shares.entry(tenant).or_default();
+        share.sessions += 1;
+        enlist(share, &table.store, id);
         table.arm(slot, timers, &self.next_due);
         Ok(Entered { id, ended, evicted: evict.is_some(), progress })
     }
@@ -538,14 +550,15 @@ impl Sessions {
             return Err(CommitError::TooManyRecords);
         }
         let class = table.class(slot);
-        table.check(records, basis, self.links(), self.workers.is_lone())?;
+        let places = table.places(records);
+        table.check(records, &places, basis, self.links(), self.workers.is_lone())?;
         let ended =
             basis.replaces.iter().filter_map(|id| self.end(table, *id, Some(own))).collect();
         if table.store.slot(id).is_some() {
             let all: Records = table.store.records(slot).chain(records.iter().copied()).collect();
             table.store.set_records(slot, &all);
             table.flows.enter(class, records);
-            table.link(slot, records);
+            table.link(slot, records, &places);
             self.links.fetch_add(1, Ordering::AcqRel);
             // A new record may be the first to expire.
             table.arm(slot, timers, &self.next_due);
@@ -664,7 +677,7 @@ impl Sessions {
             }
             if !was.is_expendable() && is.is_expendable() {
                 let tenant = table.store.tenant(slot);
-                table.enlist(tenant, id);
+                enlist(table.shares.entry(tenant).or_default(), &table.store, id);
             }
             // In another state it may expire earlier. A later expiry is noticed when the earlier one comes due.
             table.arm(slot, timers, &self.next_due);

@@ -430,7 +430,7 @@ impl<'a, O: Observer> Walk<'a, O> {
             return Ok(None);
         }
         self.session = Some((session, found.direction));
-        Ok(Some((found.record, found.direction)))
+        Ok(self.sessions.record(&found).map(|record| (record, found.direction)))
     }
 
     /// Whether datagrams to a service must choose again, because the member they went to has left it.
