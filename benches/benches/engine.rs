@@ -8,13 +8,12 @@
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use definitions::Input;
-use engine::network::{Action, Category, Direction, Network, Rule};
 use engine::{Received, Worker, WorkerConfig};
 use hosts::generator::Generator;
 use packet::{FrameBuilder, Time};
 use realization::Allocations;
 use std::hint::black_box;
-use tierlab_benches::{ends, network, supervisor, supervisor_path};
+use tierlab_benches::{ends, network, supervisor, supervisor_path, with_rules};
 
 fn parse(c: &mut Criterion) {
     let realized = supervisor();
@@ -33,35 +32,6 @@ fn established(c: &mut Criterion) {
         group.throughput(Throughput::Elements(flows as u64 * 2));
         group.bench_function(format!("{flows}-flows"), |b| b.iter(|| generator.round(&net)));
     }
-}
-
-/// `count` rules before the lab's own that match nothing of the flow.
-fn with_rules(net: &Network, count: u32) -> Network {
-    let mut net = net.clone();
-    let own = u32::try_from(net.firewall.rules.len()).expect("a few rules");
-    let none = "203.0.113.0".parse().expect("an address");
-    for i in 0..count {
-        net.firewall.rules.push(Rule {
-            id: 100_000 + i,
-            name: format!("bench-{i}"),
-            section: "bench".into(),
-            origin: "bench".into(),
-            category: Category::Application,
-            direction: Direction::Out,
-            source: engine::network::AddressSet::any(),
-            source_text: "any".into(),
-            destination: engine::network::AddressSet::from_ranges([(none, none)]),
-            destination_text: "203.0.113.0".into(),
-            services: Vec::new(),
-            strict: true,
-            applied_to_text: "all".into(),
-            action: Action::Drop,
-        });
-    }
-    for vnic in net.ports.iter_mut().filter_map(|p| p.vnic.as_mut()) {
-        vnic.rules_out = (own..own + count).chain(vnic.rules_out.iter().copied()).collect();
-    }
-    net
 }
 
 fn new_sessions(c: &mut Criterion) {

@@ -2,7 +2,9 @@
 #![allow(clippy::expect_used, reason = "a benchmark that cannot run should say why and stop")]
 
 use definitions::Input;
-use engine::network::Network;
+use engine::network::{
+    Action, AddressSet, Category, Direction, Network, Rule, Service, ServicePorts,
+};
 use hosts::generator::Ends;
 use realization::{Allocations, Realized};
 use std::path::{Path, PathBuf};
@@ -47,4 +49,43 @@ pub fn ends(realized: &Realized) -> Ends {
         gateway: packet::Mac([0x02, 0x50, 0x56, 0x56, 0x44, 0x52]),
         outside: address(client),
     }
+}
+
+/// A network with `count` rules before its own that match nothing of the flow: each has a destination of
+/// its own, every second one a port too.
+///
+/// # Panics
+/// Beyond 2^32 rules.
+#[must_use]
+pub fn with_rules(net: &Network, count: u32) -> Network {
+    let mut net = net.clone();
+    let own = u32::try_from(net.firewall.rules.len()).expect("a few rules");
+    let tcp = |port: u16| Service {
+        protocol: packet::protocol::TCP,
+        ports: ServicePorts::Destination(vec![(port, port)]),
+    };
+    for i in 0..count {
+        // Of the network for benchmarks (RFC 2544, C.2.2).
+        let none = packet::Addr::v4(0xc612_0000 + i % 0x2_0000);
+        net.firewall.rules.push(Rule {
+            id: 100_000 + i,
+            name: format!("bench-{i}"),
+            section: "bench".into(),
+            origin: "bench".into(),
+            category: Category::Application,
+            direction: Direction::Out,
+            source: AddressSet::any(),
+            source_text: "any".into(),
+            destination: AddressSet::from_ranges([(none, none)]),
+            destination_text: none.to_string(),
+            services: if i % 2 == 0 { Vec::new() } else { vec![tcp((i % 60_000) as u16)] },
+            strict: true,
+            applied_to_text: "all".into(),
+            action: Action::Drop,
+        });
+    }
+    for vnic in net.ports.iter_mut().filter_map(|p| p.vnic.as_mut()) {
+        vnic.rules_out = (own..own + count).chain(vnic.rules_out.iter().copied()).collect();
+    }
+    net
 }

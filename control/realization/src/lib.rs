@@ -180,6 +180,7 @@ fn network(
             rules: compiled.rules,
             on_change: spec.map(security::policy_change).unwrap_or_default(),
             flood: spec.map(security::flood_limits).unwrap_or_default(),
+            ..Firewall::default()
         },
         distributed_balancer: distributed.clone(),
         timers: spec.map(security::timers).unwrap_or_default(),

@@ -90,19 +90,19 @@ pub struct Plan {
     pub kill: Option<SessionId>,
     /// Firewall records that another rule now allows, by node and the tuple that was judged: a session
     /// may have two at one node.
-    pub rejudged: SmallVec<[(Node, Tuple, Option<u32>); 2]>,
+    pub rejudged: Vec<(Node, Tuple, Option<u32>)>,
     /// Balancer choices.
-    pub choices: SmallVec<[Choice; 2]>,
+    pub choices: Vec<Choice>,
     /// Rules without state that let the frame pass, or translated it; an Ethernet rule once for each copy.
     pub stateless: SmallVec<[StatelessRule; 2]>,
     /// Group-addressed frames that rate limits count.
-    pub metered: SmallVec<[(PortId, GroupTraffic); 1]>,
+    pub metered: Vec<(PortId, GroupTraffic)>,
     /// What of the snapshot it was made by.
     pub reads: Reads,
     /// A station learned.
     pub learned: Option<Learned>,
     /// A neighbour resolved.
-    pub resolved: SmallVec<[Resolved; 1]>,
+    pub resolved: Vec<Resolved>,
 }
 
 impl Plan {
@@ -138,9 +138,9 @@ pub struct Outcome {
     /// Smallest MTU on the way, octets.
     pub mtu: u32,
     /// State to create.
-    pub plan: Plan,
+    pub plan: Box<Plan>,
     /// For [`Verdict::Hold`]: the request to send, and what happens if nobody answers.
-    pub hold: Option<(Solicitation, Drop)>,
+    pub hold: Option<Box<(Solicitation, Drop)>>,
     /// State of the learned tables that the walk looked at.
     pub generation: u64,
     /// Whether later packets of the flow may repeat the result.

@@ -71,6 +71,15 @@ impl WorkerSet {
         WorkerSet(self.0 | 1 << worker.0)
     }
 
+    /// One bit for each worker, the first one's the lowest.
+    pub(crate) const fn bits(self) -> u64 {
+        self.0
+    }
+
+    pub(crate) const fn from_bits(bits: u64) -> WorkerSet {
+        WorkerSet(bits)
+    }
+
     fn has(self, worker: usize) -> bool {
         self.0 & 1 << worker != 0
     }

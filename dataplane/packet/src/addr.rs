@@ -50,7 +50,7 @@ impl Addr {
     /// IPv4 224.0.0.0/4 or IPv6 ff00::/8.
     #[must_use]
     pub fn is_multicast(self) -> bool {
-        self.to_ip().is_multicast()
+        if self.is_v4() { self.low32() >> 28 == 0xe } else { self.0 >> 120 == 0xff }
     }
 
     /// `0.0.0.0` or `::`.
@@ -62,16 +62,13 @@ impl Addr {
     /// 127.0.0.0/8 or `::1`.
     #[must_use]
     pub fn is_loopback(self) -> bool {
-        self.to_ip().is_loopback()
+        if self.is_v4() { self.low32() >> 24 == 127 } else { self.0 == 1 }
     }
 
     /// IPv6 fe80::/10 or IPv4 169.254.0.0/16.
     #[must_use]
     pub fn is_link_local(self) -> bool {
-        match self.to_ip() {
-            IpAddr::V4(a) => a.is_link_local(),
-            IpAddr::V6(a) => a.segments()[0] & 0xffc0 == 0xfe80,
-        }
+        if self.is_v4() { self.low32() >> 16 == 0xa9fe } else { self.0 >> 118 == 0xfe80 >> 6 }
     }
 }
 
@@ -113,5 +110,29 @@ impl fmt::Display for Addr {
 impl fmt::Debug for Addr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The oracle is the standard library.
+    #[test]
+    fn kinds_of_addresses() {
+        let high = (0..=0xffffu128).map(|n| Addr(n << 112 | 1));
+        let v4 = (0..=0xffffu32).flat_map(|n| [Addr::v4(n << 16), Addr::v4(n << 16 | 0xffff)]);
+        let few = [0, 1, 2, u128::MAX, 1 << 120].map(Addr);
+        for addr in high.chain(v4).chain(few) {
+            let ip = addr.to_ip();
+            assert_eq!(addr.is_multicast(), ip.is_multicast(), "{addr}");
+            assert_eq!(addr.is_loopback(), ip.is_loopback(), "{addr}");
+            assert_eq!(addr.is_unspecified(), ip.is_unspecified(), "{addr}");
+            let is_link_local = match ip {
+                IpAddr::V4(a) => a.is_link_local(),
+                IpAddr::V6(a) => a.is_unicast_link_local(),
+            };
+            assert_eq!(addr.is_link_local(), is_link_local, "{addr}");
+        }
     }
 }

@@ -10,7 +10,7 @@
 
 use crate::checksum::{Delta, add, sum};
 use crate::octets::{array_at, array_at_mut};
-use crate::{Addr, ChecksumState, Headers, Rewrite, Transport, protocol};
+use crate::{Addr, ChecksumState, Headers, Mac, Rewrite, Transport, protocol};
 use std::hash::{Hash, Hasher};
 
 /// Octets of an Ethernet header without a tag.
@@ -48,12 +48,58 @@ impl<const W: usize> Flow<W> {
         {
             return None;
         }
-        let (src, dst) = ip.ports();
-        Some(Flow {
-            addresses: words_of(ip.src, ip.dst),
-            ports: u64::from(place) << 32 | u64::from(ports_of(src, dst)),
-            link: headers.dst_mac.to_u64() << 8 | u64::from(ip.protocol),
-        })
+        Some(Flow::between(place, headers.dst_mac, ip.protocol, (ip.src, ip.dst), ip.ports()))
+    }
+
+    /// The flow of TCP or UDP, by its number, between two addresses and ports, source first, that comes in at `place`
+    /// for the station `dst_mac`. Both addresses have to be of the family with `W` words.
+    #[must_use]
+    pub fn between(
+        place: u32,
+        dst_mac: Mac,
+        protocol: u8,
+        (src, dst): (Addr, Addr),
+        (src_port, dst_port): (u16, u16),
+    ) -> Flow<W> {
+        Flow {
+            addresses: words_of(src, dst),
+            ports: u64::from(place) << 32 | u64::from(ports_of(src_port, dst_port)),
+            link: dst_mac.to_u64() << 8 | u64::from(protocol),
+        }
+    }
+
+    /// Source and destination address.
+    #[must_use]
+    pub fn endpoints(&self) -> (Addr, Addr) {
+        let mut wire = [0; 32];
+        for (to, word) in wire.chunks_exact_mut(8).zip(self.addresses) {
+            to.copy_from_slice(&word.to_ne_bytes());
+        }
+        if W == 1 {
+            return (Addr::v4(number32(&wire, 0)), Addr::v4(number32(&wire, 4)));
+        }
+        let address =
+            |at| Addr(u128::from(number64(&wire, at)) << 64 | u128::from(number64(&wire, at + 8)));
+        (address(0), address(16))
+    }
+
+    /// Source and destination port.
+    #[must_use]
+    pub fn port_numbers(&self) -> (u16, u16) {
+        let wire = self.ports().to_ne_bytes();
+        (number16(&wire, 0), number16(&wire, 2))
+    }
+
+    /// Destination station.
+    #[must_use]
+    pub fn dst_mac(&self) -> Mac {
+        Mac::from_u64(self.link >> 8)
+    }
+
+    /// IP protocol.
+    #[must_use]
+    pub const fn protocol(&self) -> u8 {
+        self.link as u8
     }
 
     /// The flow that comes in at `place` over `link`.

@@ -1,11 +1,9 @@
 //! Forwarding table: longest prefix match over both families at once.
 //!
-//! IPv4 prefixes live under `::ffff:0:0/96`, so one table of at most 129 lengths serves both, and a
-//! lookup costs one probe a length in use, however many routes there are.
+//! Prefixes nest or are disjoint, so together they cut the addresses into intervals that each have one
+//! most specific route: a lookup is one binary search, whatever lengths are in use.
 
 use super::InterfaceId;
-use crate::hash::{SeededState, seeded};
-use hashbrown::HashMap;
 use packet::Addr;
 use std::fmt;
 use std::str::FromStr;
@@ -166,21 +164,82 @@ pub struct Route {
     pub target: RouteTarget,
 }
 
+/// Routes of one family by intervals of addresses in which no prefix begins or ends.
+#[derive(Clone, Debug, Default)]
+struct Ways<K> {
+    /// Where each interval begins, ascending.
+    starts: Vec<K>,
+    /// The most specific route there: a place in [`Fib::routes`], or [`NO_ROUTE`].
+    routes: Vec<u32>,
+}
+
+/// Nothing leads there.
+const NO_ROUTE: u32 = u32::MAX;
+
+impl<K: Copy + Ord> Ways<K> {
+    /// Of the routes of one family in the order of their prefixes, where a prefix comes before those inside
+    /// it. `key` is an address of the family.
+    fn new<'r>(
+        routes: impl Iterator<Item = (u32, &'r Route)>,
+        key: impl Fn(u128) -> Option<K>,
+    ) -> Ways<K> {
+        let mut ways = Ways { starts: Vec::new(), routes: Vec::new() };
+        // The prefixes that hold the place that has been come to, the most specific last.
+        let mut open: Vec<(Addr, u32)> = Vec::new();
+        for (place, route) in routes {
+            ways.leave(&mut open, Some(route.prefix.first()), &key);
+            ways.begin(key(route.prefix.first().0), place);
+            open.push((route.prefix.last(), place));
+        }
+        ways.leave(&mut open, None, &key);
+        ways
+    }
+
+    /// Leaves the prefixes that end before `next`, or all.
+    fn leave(
+        &mut self,
+        open: &mut Vec<(Addr, u32)>,
+        next: Option<Addr>,
+        key: &impl Fn(u128) -> Option<K>,
+    ) {
+        while let Some((last, _)) = open.last().copied()
+            && next.is_none_or(|next| last < next)
+        {
+            open.pop();
+            let outer = open.last().map_or(NO_ROUTE, |(_, route)| *route);
+            self.begin(last.0.checked_add(1).and_then(key), outer);
+        }
+    }
+
+    fn begin(&mut self, start: Option<K>, route: u32) {
+        let Some(start) = start else { return };
+        if self.starts.last() == Some(&start) {
+            self.starts.pop();
+            self.routes.pop();
+        }
+        self.starts.push(start);
+        self.routes.push(route);
+    }
+
+    fn lookup(&self, at: K) -> Option<u32> {
+        let interval = self.starts.partition_point(|start| *start <= at).checked_sub(1)?;
+        self.routes.get(interval).copied().filter(|route| *route != NO_ROUTE)
+    }
+}
+
 /// The forwarding table of a router.
 #[derive(Clone, Debug, Default)]
 pub struct Fib {
-    /// One map a prefix length in use, longest first; lengths count mapped bits (IPv4 /0 is 96).
-    lengths: Vec<(u8, HashMap<u128, Route, SeededState>)>,
+    /// One for each prefix, in the order of prefixes.
+    routes: Vec<Route>,
+    v4: Ways<u32>,
+    v6: Ways<u128>,
 }
 
 impl PartialEq for Fib {
     fn eq(&self, other: &Fib) -> bool {
-        self.lengths.len() == other.lengths.len()
-            && self.lengths.iter().zip(&other.lengths).all(|((a, of_a), (b, of_b))| {
-                a == b
-                    && of_a.len() == of_b.len()
-                    && of_a.iter().all(|(key, route)| of_b.get(key) == Some(route))
-            })
+        // All else follows from them.
+        self.routes == other.routes
     }
 }
 
@@ -213,49 +272,28 @@ impl Fib {
                 hops.dedup();
                 hops.truncate(max_paths.max(1));
             }
-            fib.insert(route);
+            fib.routes.push(route);
         }
-        fib
-    }
-
-    fn insert(&mut self, route: Route) {
-        let len = route.prefix.mapped_len();
-        let at = match self.lengths.binary_search_by(|(l, _)| len.cmp(l)) {
-            Ok(at) => at,
-            Err(at) => {
-                self.lengths.insert(at, (len, HashMap::with_hasher(seeded(0, u64::from(len)))));
-                at
-            }
+        let of_family = |v4: bool| {
+            let routes = (0u32..).zip(&fib.routes);
+            routes.filter(move |(_, route)| route.prefix.first().is_v4() == v4)
         };
-        if let Some((_, map)) = self.lengths.get_mut(at) {
-            map.insert(route.prefix.first().0, route);
-        }
+        let v4 = Ways::new(of_family(true), |at| Addr(at).is_v4().then_some(Addr(at).low32()));
+        let v6 = Ways::new(of_family(false), Some);
+        Fib { v4, v6, ..fib }
     }
 
     /// The most specific route to `dst`.
     #[must_use]
     pub fn lookup(&self, dst: Addr) -> Option<&Route> {
-        let v4 = dst.is_v4();
-        for (len, map) in &self.lengths {
-            // A short IPv6 prefix such as ::/0 covers the mapped IPv4 space in bits, not in meaning.
-            if v4 && *len < 96 {
-                return None;
-            }
-            if let Some(route) = map.get(&(dst.0 & mask(*len)))
-                && route.prefix.first().is_v4() == v4
-            {
-                return Some(route);
-            }
-        }
-        None
+        let place = if dst.is_v4() { self.v4.lookup(dst.low32()) } else { self.v6.lookup(dst.0) };
+        self.routes.get(place? as usize)
     }
 
     /// All routes, sorted by prefix.
     #[must_use]
     pub fn routes(&self) -> Vec<&Route> {
-        let mut all: Vec<&Route> = self.lengths.iter().flat_map(|(_, m)| m.values()).collect();
-        all.sort_by_key(|r| r.prefix);
-        all
+        self.routes.iter().collect()
     }
 }
 
@@ -340,6 +378,39 @@ mod tests {
         assert_eq!(gateway_of(&fib, "2001:db8::1"), None);
         assert_eq!(gateway_of(&fib, "203.0.113.9").unwrap(), "192.0.2.1");
         assert_eq!(gateway_of(&Fib::default(), "203.0.113.9"), None);
+    }
+
+    proptest::proptest! {
+        /// The oracle asks every route.
+        #[test]
+        fn finds_what_asking_every_route_finds(
+            routes in proptest::collection::vec((0u8..=3, 0u32..64, 0u8..=6, 0u8..=32), 0..40),
+            asked in proptest::collection::vec((0u8..=3, 0u32..64), 1..60),
+        ) {
+            // Few addresses, at both ends of both families.
+            let at = |place: u8, n: u32| match place {
+                0 => Addr::v4(n),
+                1 => Addr::v4(u32::MAX - n),
+                2 => Addr(u128::from(n)),
+                _ => Addr(u128::MAX - u128::from(n)),
+            };
+            let routes: Vec<Route> = routes
+                .into_iter()
+                .map(|(place, n, bits, wide)| {
+                    let address = at(place, n);
+                    let width: u8 = if address.is_v4() { 32 } else { 128 };
+                    let len = if wide < 4 { wide } else { width - bits };
+                    Route { prefix: Prefix::new(address, len), ..via("::/0", 1, "192.0.2.1") }
+                })
+                .collect();
+            let fib = Fib::build(routes, 8);
+            for (place, n) in asked {
+                let dst = at(place, n);
+                let all = fib.routes().into_iter().filter(|r| r.prefix.contains(dst));
+                let expected = all.max_by_key(|r| r.prefix.prefix_len());
+                proptest::prop_assert_eq!(fib.lookup(dst), expected);
+            }
+        }
     }
 
     #[test]

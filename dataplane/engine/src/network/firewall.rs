@@ -6,9 +6,11 @@
 //! its own shape ([`EthernetRule`]).
 
 use super::EthernetRule;
+use super::classifier::{Asked, Compiled};
 use crate::session::FloodLimits;
 use packet::{Addr, Headers, protocol};
 use std::fmt;
+use std::sync::Arc;
 
 /// What a rule does with a flow that it matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -314,6 +316,8 @@ pub struct Firewall {
     pub on_change: PolicyChange,
     /// Most flows of a vNIC.
     pub flood: FloodLimits,
+    /// What looks rules up in long lists. It is made when it is first needed.
+    pub compiled: Compiled,
 }
 
 impl Firewall {
@@ -326,6 +330,13 @@ impl Firewall {
             let rule = self.rules.iter().find(|rule| rule.id == id)?;
             Some((&rule.name, &rule.origin))
         })
+    }
+
+    /// The first of the rules in `list` (indices into [`Firewall::rules`]) that matches a flow; `None` lets it
+    /// pass. `epoch` is the snapshot's: rules do not change without it.
+    #[must_use]
+    pub fn rule(&self, epoch: u64, list: &Arc<[u32]>, asked: &Asked) -> Option<&Rule> {
+        self.compiled.first(epoch, &self.rules, list, asked)
     }
 
     /// The first of the Ethernet rules in `list` (indices into [`Firewall::ethernet`]) that matches a

@@ -6,6 +6,7 @@
 
 mod balancer;
 mod changes;
+mod classifier;
 mod ethernet;
 mod fib;
 mod firewall;
@@ -15,6 +16,7 @@ mod security;
 
 pub use balancer::{Member, NoMembers, PoolSnat, VirtualServer, VirtualServers};
 pub use changes::{Changes, Object, Reads};
+pub use classifier::{Asked, Compiled};
 pub use ethernet::{EthernetAction, EthernetRule, MacSet};
 pub use fib::{Fib, NextHop, Prefix, Route, RouteSource, RouteTarget};
 pub use firewall::{

@@ -9,9 +9,10 @@
 //! translation: what the old action does is then what the new one does. A tuple that nobody
 //! translated needs no quarantine for the same reason.
 
-use super::{Session, SessionId, StageRecord};
+use super::{RuleKey, SessionId, StageRecord};
 use crate::tuple::{Node, Tuple};
 use crate::workers::Era;
+use smallvec::SmallVec;
 use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,16 +26,18 @@ enum Item {
 /// Sessions and tuples that wait until every worker has passed an era.
 #[derive(Debug, Default)]
 pub struct Departed {
-    sessions: BTreeMap<u64, Session>,
+    /// By serial number, the rules that count a session's packets.
+    sessions: BTreeMap<u64, SmallVec<[RuleKey; 4]>>,
     tuples: BTreeMap<(Node, Tuple), (Era, StageRecord)>,
     order: BTreeSet<(Era, Item)>,
 }
 
 impl Departed {
     /// Keeps a session until `era` has passed.
-    pub fn keep(&mut self, session: Session, era: Era) {
-        self.order.insert((era, Item::Session(session.id.serial)));
-        self.sessions.insert(session.id.serial, session);
+    pub fn keep(&mut self, id: SessionId, records: &[StageRecord], era: Era) {
+        self.order.insert((era, Item::Session(id.serial)));
+        let rules = records.iter().filter_map(StageRecord::rule_key).collect();
+        self.sessions.insert(id.serial, rules);
     }
 
     /// Keeps a record's reply tuple until `era` has passed, if the record translates.
@@ -47,9 +50,9 @@ impl Departed {
         self.tuples.insert(key, (era, *record));
     }
 
-    /// A session that has ended lately.
+    /// The rules that count the packets of a session that has ended lately.
     #[must_use]
-    pub fn session(&self, serial: u64) -> Option<&Session> {
+    pub fn rules(&self, serial: u64) -> Option<&SmallVec<[RuleKey; 4]>> {
         self.sessions.get(&serial)
     }
 
@@ -59,9 +62,8 @@ impl Departed {
     pub fn identify(&self, index: u32, low: u32) -> Option<SessionId> {
         let latest = self.sessions.last_key_value()?.0 >> 32;
         let mut serials = (0..=latest).map(|high| high << 32 | u64::from(low));
-        serials.find_map(|serial| {
-            self.sessions.get(&serial).map(|s| s.id).filter(|id| id.index == index)
-        })
+        let serial = serials.find(|serial| self.sessions.contains_key(serial))?;
+        Some(SessionId { index, serial })
     }
 
     /// How many sessions wait.

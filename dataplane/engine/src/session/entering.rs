@@ -1,6 +1,6 @@
 //! What entering a session takes for granted, and what comes of it.
 
-use super::{Progress, Records, RuleKey, Session, SessionId};
+use super::{Cached, Progress, RuleKey, SessionId, StageRecord};
 use crate::cache::FlowKey;
 use crate::tuple::{Node, Tuple};
 use smallvec::SmallVec;
@@ -46,9 +46,20 @@ pub struct Entered {
     /// Its identity.
     pub id: SessionId,
     /// Sessions that ended for it: replaced ones, and one that was evicted for want of room.
-    pub ended: Vec<Session>,
+    pub ended: SmallVec<[Outline; 1]>,
     /// Whether one was evicted.
     pub evicted: bool,
+    /// Its progress after its first packet.
+    pub progress: Progress,
+}
+
+/// A session as caches see it.
+#[derive(Clone, Copy, Debug)]
+pub struct Outline {
+    /// Its identity.
+    pub id: SessionId,
+    /// Where each direction may be cached.
+    pub cached: [Option<Cached>; 2],
 }
 
 /// What became of an observation.
@@ -72,10 +83,10 @@ pub enum Caching {
 }
 
 /// What a session is made of.
-#[derive(Clone, Debug)]
-pub struct NewSession {
+#[derive(Clone, Copy, Debug)]
+pub struct NewSession<'a> {
     /// Stage records.
-    pub records: Records,
+    pub records: &'a [StageRecord],
     /// The tuple as the initiator sent it.
     pub initiating: Tuple,
     /// The tuple as the responder got it.

@@ -6,16 +6,23 @@
 //! only copies what follows from here.
 
 mod departed;
+mod due;
 mod entering;
 mod flood;
+mod index;
+mod pool;
+mod store;
+#[cfg(test)]
+mod store_tests;
 mod table;
 mod tcp;
 mod timers;
 
-pub use entering::{Basis, Caching, CommitError, Fate, NewSession};
+pub use entering::{Basis, Caching, CommitError, Fate, NewSession, Outline};
 pub(crate) use flood::counted;
 pub use flood::{FloodLimits, FlowClass, FlowPlace};
-pub use table::Sessions;
+pub use store::Known;
+pub use table::{Reading, Sessions};
 pub use tcp::{Segment, TcpState, legal as legal_tcp_flags};
 pub use timers::{TimerClass, TimerOverrides, TimerProfile, TimerSettings, TimerState};
 
@@ -171,7 +178,7 @@ impl StageRecord {
 }
 
 /// Stage records of a session, at most [`MAX_RECORDS`].
-pub type Records = SmallVec<[StageRecord; 4]>;
+pub type Records = SmallVec<[StageRecord; 2]>;
 
 /// Most stages that may remember one session.
 pub const MAX_RECORDS: usize = 8;
@@ -231,6 +238,24 @@ impl Progress {
                 answered || (direction == Direction::Forward && several)
             }
             Progress::Icmp => true,
+        }
+    }
+}
+
+impl Progress {
+    /// Takes a packet into account; `traffic` counts it already.
+    fn observe(&mut self, o: &Observation, traffic: [Traffic; 2]) {
+        match self {
+            Progress::Tcp(tcp) => {
+                if let Some(segment) = o.tcp {
+                    tcp.observe(o.direction, segment);
+                }
+            }
+            Progress::Datagram { several, answered } => match o.direction {
+                Direction::Forward => *several |= traffic[0].packets > 1,
+                Direction::Reply => *answered = true,
+            },
+            Progress::Icmp => {}
         }
     }
 }
@@ -310,39 +335,5 @@ impl Session {
     #[must_use]
     pub fn flow_class(&self) -> Option<FlowClass> {
         FlowClass::of(self.initiating.protocol, self.progress)
-    }
-
-    /// When the first of its records expires, if nothing more comes.
-    #[must_use]
-    pub fn due(&self, timers: &TimerSettings) -> Time {
-        let state = self.progress.timer_state();
-        self.records
-            .iter()
-            .map(|r| self.last_seen + timers.timeout(r.timers, state))
-            .min()
-            .unwrap_or(self.last_seen)
-    }
-
-    /// Takes a packet into account.
-    pub fn observe(&mut self, o: &Observation) {
-        if let Some(t) = self.traffic.get_mut(o.direction.index()) {
-            t.add(o.packets, o.bytes);
-        }
-        if o.icmp_error {
-            return;
-        }
-        self.last_seen = self.last_seen.max(o.now);
-        match &mut self.progress {
-            Progress::Tcp(tcp) => {
-                if let Some(segment) = o.tcp {
-                    tcp.observe(o.direction, segment);
-                }
-            }
-            Progress::Datagram { several, answered } => match o.direction {
-                Direction::Forward => *several |= self.traffic[0].packets > 1,
-                Direction::Reply => *answered = true,
-            },
-            Progress::Icmp => {}
-        }
     }
 }

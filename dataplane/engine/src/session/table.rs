@@ -1,41 +1,45 @@
-//! The session table: a slab of sessions, an index of tuples, and the order of expiry.
+//! The session table: the sessions, an index of tuples, and the order of expiry.
 //!
 //! Slow path only. The index *is* the allocation of NAT ports: a port is in use towards a
 //! destination exactly while the reply tuple stands in the index, or in quarantine after it.
 //!
-//! All workers of a lab share the table. Lookups go to the index and take no lock but its own; every
-//! change is made under one lock, whole or not at all, so that of two workers that plan the same one
-//! wins and the other finds out when it commits.
+//! All workers of a lab share the table, behind one lock. A walk reads it as it was at one moment
+//! ([`Sessions::read`]); every change is made whole or not at all, so that of two workers that plan the
+//! same one wins and the other finds out when it commits. A lone worker takes the lock uncontended: once
+//! a walk and once a commit.
 
 use super::departed::Departed;
-use super::entering::{Basis, Caching, CommitError, Entered, Fate, NewSession, Observed};
+use super::due::Agenda;
+use super::entering::{Basis, Caching, CommitError, Entered, Fate, NewSession, Observed, Outline};
 use super::flood::Flows;
+use super::index::{Index, Place};
+use super::store::{Beginning, Known, Store};
 use super::{
     Cached, Direction, FlowClass, FlowPlace, MAX_RECORDS, Observation, Progress, RecordKind,
     Records, Session, SessionId, StageRecord, TcpState, TimerSettings, Traffic,
 };
 use crate::cache::{FlowKey, Owner};
-use crate::hash::{SeededState, seeded};
 use crate::tables::Bound;
 use crate::tuple::{Node, Tuple};
-use crate::workers::{Era, Request, Slot, Workers, lock};
-use dashmap::DashMap;
+use crate::workers::{Era, Request, Slot, Workers};
 use packet::Time;
-use slab::Slab;
 use smallvec::SmallVec;
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// Most sessions that have ended and wait for a worker's batch boundary. Beyond, no new one is made.
 const MAX_DEPARTED: usize = 65_536;
+/// Places in a tenant's list of expendable sessions that are tidied up when one is added.
+const TIDIED: usize = 2;
 
 /// Where a tuple led.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Found {
     /// The session.
     pub session: SessionId,
+    /// Which of its records knows the tuple, in the order of the path.
+    pub record: usize,
     /// Which way the tuple goes in it.
     pub direction: Direction,
 }
@@ -52,22 +56,29 @@ enum Room {
     Full,
 }
 
+/// A session in few octets: its slot, and the lower half of its serial number. Whoever gets the slot within
+/// the next 2^32 sessions has another one.
+#[derive(Clone, Copy, Debug)]
+struct Listed {
+    slot: u32,
+    serial: u32,
+}
+
 /// A tenant's part of the table.
 #[derive(Debug, Default)]
 struct Share {
     sessions: usize,
     /// Sessions that were expendable when they were put here, oldest first; looked at again when
     /// one is needed.
-    expendable: VecDeque<SessionId>,
+    expendable: VecDeque<Listed>,
 }
 
-#[derive(Debug, Default)]
-struct Inner {
-    slab: Slab<Session>,
+#[derive(Debug)]
+struct Table {
+    store: Store,
+    index: Index,
+    agenda: Agenda,
     serial: u64,
-    /// Soonest first. A session may stand here several times; only a time that is not later than
-    /// its true expiry counts, and a due entry is armed again if the session lives on.
-    due: BinaryHeap<Reverse<(Time, SessionId)>>,
     shares: BTreeMap<Option<u32>, Share>,
     flows: Flows,
     /// Epoch of the newest snapshot.
@@ -75,25 +86,83 @@ struct Inner {
     departed: Departed,
 }
 
-impl Inner {
-    fn get(&self, id: SessionId) -> Option<&Session> {
-        self.slab.get(id.index as usize).filter(|s| s.id == id)
+/// The session that was listed, if it is still expendable.
+fn still_expendable(store: &Store, listed: Listed) -> Option<SessionId> {
+    let known = store.known(listed.slot).filter(|k| k.id.serial as u32 == listed.serial)?;
+    known.progress.timer_state().is_expendable().then_some(known.id)
+}
+
+/// Lists a session that is expendable.
+fn enlist(share: &mut Share, store: &Store, id: SessionId) {
+    // Sessions that were established or ended meanwhile have left their places behind.
+    for _ in 0..TIDIED {
+        if share.expendable.front().is_some_and(|l| still_expendable(store, *l).is_none()) {
+            share.expendable.pop_front();
+        }
+    }
+    share.expendable.push_back(Listed { slot: id.index, serial: id.serial as u32 });
+    if share.expendable.len() > 2 * share.sessions + 64 {
+        share.expendable.retain(|listed| still_expendable(store, *listed).is_some());
+    }
+}
+
+/// Where records stand in the index.
+type Places = SmallVec<[(Place, Option<Place>); 4]>;
+
+impl Table {
+    fn find(&self, node: Node, tuple: &Tuple) -> Option<Found> {
+        if !self.index.has_any(node) {
+            return None;
+        }
+        let mut found = None;
+        let slot = self.index.find(self.index.place(node, tuple), |slot| {
+            found = self.store.recall(slot, node, tuple);
+            found.is_some()
+        })?;
+        let (record, direction) = found?;
+        Some(Found { session: self.store.identity(slot)?, record, direction })
     }
 
-    fn get_mut(&mut self, id: SessionId) -> Option<&mut Session> {
-        self.slab.get_mut(id.index as usize).filter(|s| s.id == id)
+    /// Where records stand: one place, or two if they translate.
+    fn places(&self, records: &[StageRecord]) -> Places {
+        let place = |record: &StageRecord| {
+            let place = |tuple| self.index.place(record.node, tuple);
+            let translates = record.after != record.before;
+            (place(&record.before), translates.then(|| place(&record.after)))
+        };
+        records.iter().map(place).collect()
+    }
+
+    fn link(&mut self, slot: u32, records: &[StageRecord], places: &Places) {
+        for (record, (before, after)) in records.iter().zip(places) {
+            for place in std::iter::once(before).chain(after) {
+                self.index.insert(record.node, *place, slot);
+            }
+        }
+    }
+
+    fn unlink(&mut self, slot: u32, records: &[StageRecord]) {
+        for (record, (before, after)) in records.iter().zip(&self.places(records)) {
+            for place in std::iter::once(before).chain(after) {
+                self.index.remove(record.node, *place, slot);
+            }
+        }
+    }
+
+    fn class(&self, slot: u32) -> Option<FlowClass> {
+        let progress = self.store.known(slot)?.progress;
+        FlowClass::of(self.store.protocol(slot)?, progress)
     }
 
     /// The oldest expendable session of a tenant, but for those that leave anyway. It stays listed
     /// until it ends.
     fn expendable(&mut self, tenant: Option<u32>, leaving: &[SessionId]) -> Option<SessionId> {
-        let share = self.shares.get_mut(&tenant)?;
-        while let Some(id) = share.expendable.front().copied() {
-            let session = self.slab.get(id.index as usize).filter(|s| s.id == id);
-            if !leaving.contains(&id)
-                && session.is_some_and(|s| s.progress.timer_state().is_expendable())
-            {
-                return Some(id);
+        let Table { shares, store, .. } = self;
+        let share = shares.get_mut(&tenant)?;
+        while let Some(listed) = share.expendable.front().copied() {
+            let found = still_expendable(store, listed).filter(|id| !leaving.contains(id));
+            if found.is_some() {
+                return found;
             }
             share.expendable.pop_front();
         }
@@ -106,12 +175,13 @@ impl Inner {
         if self.departed.sessions() >= MAX_DEPARTED {
             return Room::Full;
         }
-        let left = |of: Option<u32>| {
-            leaving.iter().filter(|id| self.get(**id).is_some_and(|s| s.tenant == of)).count()
-        };
+        let live: SmallVec<[u32; 2]> =
+            leaving.iter().filter_map(|id| self.store.slot(*id)).collect();
+        let left =
+            |of: Option<u32>| live.iter().filter(|slot| self.store.tenant(**slot) == of).count();
         let sessions = |tenant: Option<u32>, share: &Share| share.sessions - left(tenant);
         let own = self.shares.get(&tenant).map_or(0, |s| sessions(tenant, s));
-        let all = self.slab.len() - leaving.iter().filter(|id| self.get(**id).is_some()).count();
+        let all = self.store.len() - live.len();
         if tenant.is_some() && own >= timers.max_tenant_sessions {
             return self.expendable(tenant, leaving).map_or(Room::ShareUsed, Room::InPlaceOf);
         }
@@ -127,26 +197,164 @@ impl Inner {
             .map_or(Room::Full, Room::InPlaceOf)
     }
 
-    fn enlist(&mut self, tenant: Option<u32>, id: SessionId) {
-        let share = self.shares.entry(tenant).or_default();
-        share.expendable.push_back(id);
-        // Sessions that were established or ended meanwhile have left their places behind.
-        if share.expendable.len() > 2 * share.sessions + 64 {
-            let slab = &self.slab;
-            share.expendable.retain(|id| {
-                let session = slab.get(id.index as usize).filter(|s| s.id == *id);
-                session.is_some_and(|s| s.progress.timer_state().is_expendable())
-            });
+    /// Whether nobody is left who could take the new flow's packets for those of the one that had its
+    /// reply tuple before.
+    fn may_follow(
+        &self,
+        found: Option<&Found>,
+        lone: bool,
+        node: Node,
+        before: Tuple,
+        after: Tuple,
+    ) -> bool {
+        if self.departed.was_anothers(node, before, after) {
+            return false;
         }
+        let slot = found.filter(|_| !lone).and_then(|f| self.store.slot(f.session));
+        let former = slot.and_then(|slot| {
+            self.store
+                .records(slot)
+                .find(|r| r.node == node && r.after == after && r.before != r.after)
+        });
+        former.is_none_or(|r| r.before == before)
     }
 
-    fn take(&mut self, index: usize) -> Session {
-        let session = self.slab.remove(index);
-        if let Some(share) = self.shares.get_mut(&session.tenant) {
-            share.sessions = share.sessions.saturating_sub(1);
+    /// Whether the records' tuples can be linked once those that they replace have left.
+    fn check(
+        &self,
+        records: &[StageRecord],
+        places: &Places,
+        basis: &Basis<'_>,
+        links: u64,
+        lone: bool,
+    ) -> Result<(), CommitError> {
+        // Some of what is to be replaced may have been entered while the walk looked.
+        if !basis.replaces.is_empty() && basis.links != links {
+            return Err(CommitError::Conflict);
         }
-        self.flows.leave(session.flow_class(), &session.records);
-        session
+        for ((at, record), (place, other)) in records.iter().enumerate().zip(places) {
+            let StageRecord { node, before, after, .. } = *record;
+            let reply = after.reversed();
+            let earlier = records.get(..at).unwrap_or_default().iter().filter(|r| r.node == node);
+            let own = |tuple: Tuple| {
+                earlier.clone().any(|r| r.before == tuple || r.after.reversed() == tuple)
+            };
+            if before == reply || own(before) || own(reply) {
+                return Err(CommitError::Conflict);
+            }
+            let found = if basis.replaces.is_empty() && self.departed.len() == 0 {
+                // Nobody may have either of them: where both stand at one place, one look is enough.
+                let is_taken = |place: &Place| self.is_taken(node, *place, &before, &reply);
+                if is_taken(place) || other.as_ref().is_some_and(is_taken) {
+                    return Err(CommitError::Conflict);
+                }
+                continue;
+            } else {
+                self.find(node, &reply)
+            };
+            for found in [found, self.find(node, &before)].into_iter().flatten() {
+                if !basis.replaces.contains(&found.session) {
+                    return Err(CommitError::Conflict);
+                }
+            }
+            if !self.may_follow(found.as_ref(), lone, node, before, after)
+                || self.departed.has(node, before)
+            {
+                return Err(CommitError::Conflict);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether some session at a place knows one of two tuples.
+    fn is_taken(&self, node: Node, place: Place, tuple: &Tuple, other: &Tuple) -> bool {
+        let knows = |slot| {
+            let knows = |tuple| self.store.recall(slot, node, tuple).is_some();
+            knows(tuple) || knows(other)
+        };
+        self.index.find(place, knows).is_some()
+    }
+
+    fn arm(&mut self, slot: u32, timers: &TimerSettings, next_due: &Bound) {
+        if let Some((at, armed)) = self.store.due(slot, timers) {
+            self.agenda.arm(slot, armed, at);
+            next_due.lower(at);
+        }
+        let Table { agenda, store, .. } = self;
+        agenda.tidy(store.len(), |slot| store.armed(slot));
+    }
+}
+
+/// The table as it is at one moment.
+#[derive(Debug)]
+pub struct Reading<'a> {
+    sessions: &'a Sessions,
+    table: RwLockReadGuard<'a, Table>,
+}
+
+impl Reading<'_> {
+    /// The session that `tuple` belongs to at `node`.
+    #[must_use]
+    pub fn find(&self, node: Node, tuple: &Tuple) -> Option<Found> {
+        self.table.find(node, tuple)
+    }
+
+    /// What a stage remembers of a session.
+    #[must_use]
+    pub fn record(&self, found: &Found) -> Option<StageRecord> {
+        self.table.store.record(found.session.index, found.record)
+    }
+
+    /// What a session is doing; `None` if it has ended.
+    #[must_use]
+    pub fn known(&self, id: SessionId) -> Option<Known> {
+        self.table.store.known(self.table.store.slot(id)?)
+    }
+
+    /// What stages remember of a session, in the order of the path.
+    pub fn records(&self, id: SessionId) -> impl Iterator<Item = StageRecord> + use<'_> {
+        let store = &self.table.store;
+        store.slot(id).into_iter().flat_map(|slot| store.records(slot))
+    }
+
+    /// The tuple that a session's initiator sent.
+    #[must_use]
+    pub fn initiating(&self, id: SessionId) -> Option<Tuple> {
+        let store = &self.table.store;
+        store.initiating(store.slot(id)?)
+    }
+
+    /// Whether a balancer remembers a session.
+    #[must_use]
+    pub fn is_balanced(&self, id: SessionId) -> bool {
+        let store = &self.table.store;
+        store.slot(id).is_some_and(|slot| store.is_balanced(slot))
+    }
+
+    /// What a session counts as for flood protection.
+    #[must_use]
+    pub fn class(&self, id: SessionId) -> Option<FlowClass> {
+        self.table.class(self.table.store.slot(id)?)
+    }
+
+    /// How many flows of `class` a vNIC's firewall or a gateway remembers.
+    #[must_use]
+    pub fn flows(&self, place: FlowPlace, class: FlowClass) -> usize {
+        self.table.flows.count(place, class)
+    }
+
+    /// Whether a flow that comes to `node` as `before` may leave it as `after`, once those that it
+    /// replaces have left: its reply is nobody else's, and was nobody else's lately.
+    #[must_use]
+    pub fn is_free(&self, node: Node, before: Tuple, after: Tuple, replaces: &[SessionId]) -> bool {
+        let found = self.table.find(node, &after.reversed());
+        let lone = self.sessions.workers.is_lone();
+        match found {
+            None if self.table.departed.len() == 0 => true,
+            Some(found) if !replaces.contains(&found.session) => false,
+            Some(_) if lone => true,
+            found => self.table.may_follow(found.as_ref(), lone, node, before, after),
+        }
     }
 }
 
@@ -154,11 +362,10 @@ impl Inner {
 #[derive(Debug)]
 pub struct Sessions {
     workers: Arc<Workers>,
-    index: DashMap<(Node, Tuple), Found, SeededState>,
-    inner: Mutex<Inner>,
+    table: RwLock<Table>,
     /// How often tuples have been linked.
     links: AtomicU64,
-    /// The first of [`Inner::due`].
+    /// When the first session comes due.
     next_due: Bound,
     /// How much has departed, to be looked at without the lock.
     departed: AtomicUsize,
@@ -168,24 +375,37 @@ impl Sessions {
     /// An empty table under the lab's seed, for these workers.
     #[must_use]
     pub fn new(seed: u64, workers: Arc<Workers>) -> Sessions {
+        let table = Table {
+            store: Store::default(),
+            index: Index::new(seed),
+            agenda: Agenda::default(),
+            serial: 0,
+            shares: BTreeMap::new(),
+            flows: Flows::default(),
+            epoch: 0,
+            departed: Departed::default(),
+        };
         Sessions {
             workers,
-            index: DashMap::with_hasher(seeded(seed, 1)),
-            inner: Mutex::new(Inner::default()),
+            table: RwLock::new(table),
             links: AtomicU64::new(0),
             next_due: Bound::default(),
             departed: AtomicUsize::new(0),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        lock(&self.inner)
+    /// The table as it is now. Nobody changes it as long as the caller looks: for one walk.
+    pub fn read(&self) -> Reading<'_> {
+        Reading { sessions: self, table: self.table() }
     }
 
-    /// The session that `tuple` belongs to at `node`.
-    #[must_use]
-    pub fn find(&self, node: Node, tuple: Tuple) -> Option<Found> {
-        self.index.get(&(node, tuple)).map(|f| *f)
+    /// To look; also after a worker has panicked, as with [`lock`](crate::workers::lock).
+    fn table(&self) -> RwLockReadGuard<'_, Table> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock(&self) -> RwLockWriteGuard<'_, Table> {
+        self.table.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How often tuples have been linked. A walk that saw some tuples of a session before it was
@@ -195,54 +415,27 @@ impl Sessions {
         self.links.load(Ordering::Acquire)
     }
 
-    /// Whether a flow that comes to `node` as `before` may leave it as `after`, once those that it
-    /// replaces have left: its reply is nobody else's, and was nobody else's lately.
+    /// Where a session may be cached.
     #[must_use]
-    pub fn is_free(&self, node: Node, before: Tuple, after: Tuple, replaces: &[SessionId]) -> bool {
-        let found = self.find(node, after.reversed());
-        match found {
-            None if self.departed.load(Ordering::Acquire) == 0 => true,
-            Some(found) if !replaces.contains(&found.session) => false,
-            Some(_) if self.workers.is_lone() => true,
-            _ => self.may_follow(&self.lock(), found, node, before, after),
-        }
-    }
-
-    /// Whether nobody is left who could take the new flow's packets for those of the one that had its
-    /// reply tuple before.
-    fn may_follow(
-        &self,
-        inner: &Inner,
-        found: Option<Found>,
-        node: Node,
-        before: Tuple,
-        after: Tuple,
-    ) -> bool {
-        if inner.departed.was_anothers(node, before, after) {
-            return false;
-        }
-        let former = found.and_then(|f| inner.get(f.session)).and_then(|s| {
-            s.records.iter().find(|r| r.node == node && r.after == after && r.before != r.after)
-        });
-        self.workers.is_lone() || former.is_none_or(|r| r.before == before)
-    }
-
-    /// A copy of the session.
-    #[must_use]
-    pub fn get(&self, id: SessionId) -> Option<Session> {
-        self.lock().get(id).cloned()
+    pub fn outline(&self, id: SessionId) -> Option<Outline> {
+        let table = self.table();
+        let slot = table.store.slot(id)?;
+        Some(Outline { id, cached: table.store.cached(slot) })
     }
 
     /// Whether the session has not ended.
     #[must_use]
     pub fn is_live(&self, id: SessionId) -> bool {
-        self.lock().get(id).is_some()
+        self.table().store.slot(id).is_some()
     }
 
     /// All sessions, oldest first.
     #[must_use]
     pub fn list(&self) -> Vec<Session> {
-        let mut all: Vec<Session> = self.lock().slab.iter().map(|(_, s)| s.clone()).collect();
+        let table = self.table();
+        let store = &table.store;
+        let mut all: Vec<Session> = store.slots().filter_map(|slot| store.session(slot)).collect();
+        drop(table);
         all.sort_by_key(|s| s.id.serial);
         all
     }
@@ -250,28 +443,28 @@ impl Sessions {
     /// How many flows of `class` a vNIC's firewall or a gateway remembers.
     #[must_use]
     pub fn flows(&self, place: FlowPlace, class: FlowClass) -> usize {
-        self.lock().flows.count(place, class)
+        self.table().flows.count(place, class)
     }
 
     /// At most `limit` sessions with serial numbers above `after`, oldest first; no others are copied.
     #[must_use]
     pub fn list_after(&self, after: u64, limit: usize) -> Vec<Session> {
-        let inner = self.lock();
+        let table = self.table();
+        let store = &table.store;
         // The smallest serial numbers so far, the largest of them on top.
-        let mut oldest: BinaryHeap<(u64, usize)> = BinaryHeap::new();
-        for (index, session) in inner.slab.iter().filter(|(_, s)| s.id.serial > after) {
-            oldest.push((session.id.serial, index));
+        let mut oldest: BinaryHeap<(u64, u32)> = BinaryHeap::new();
+        for (serial, slot) in store.serials().filter(|(serial, _)| *serial > after) {
+            oldest.push((serial, slot));
             if oldest.len() > limit {
                 oldest.pop();
             }
         }
         let found = oldest.into_sorted_vec();
-        found.into_iter().filter_map(|(_, index)| inner.slab.get(index).cloned()).collect()
+        found.into_iter().filter_map(|(_, slot)| store.session(slot)).collect()
     }
 
     /// Enters a session, in place of those that it replaces and, in a full table, of one that is
-    /// expendable. Its records' reply tuples go in first, then the forward ones, so that no packet can
-    /// find half of it. If it cannot be entered nothing has changed.
+    /// expendable, and takes its first packet into account. If it cannot be entered nothing has changed.
     ///
     /// # Errors
     /// [`CommitError::Stale`] and [`CommitError::Conflict`] if the walk's basis no longer holds,
@@ -279,56 +472,63 @@ impl Sessions {
     /// [`CommitError::TooManyRecords`] beyond [`MAX_RECORDS`].
     pub fn insert(
         &self,
-        new: NewSession,
+        new: &NewSession<'_>,
         basis: &Basis<'_>,
         own: Slot,
         timers: &TimerSettings,
-        now: Time,
+        first: &Observation,
     ) -> Result<Entered, CommitError> {
-        let NewSession { records, initiating, terminating, tenant, picked_up } = new;
-        let mut inner = self.lock();
-        let inner = &mut *inner;
-        if basis.epoch < inner.epoch {
+        let NewSession { records, initiating, terminating, tenant, picked_up } = *new;
+        let mut table = self.lock();
+        let table = &mut *table;
+        if basis.epoch < table.epoch {
             return Err(CommitError::Stale);
         }
         if records.len() > MAX_RECORDS {
             return Err(CommitError::TooManyRecords);
         }
-        let evict = match inner.room(tenant, basis.replaces, timers) {
+        let evict = match table.room(tenant, basis.replaces, timers) {
             Room::Free => None,
             Room::InPlaceOf(expendable) => Some(expendable),
             Room::ShareUsed => return Err(CommitError::ShareUsed),
             Room::Full => return Err(CommitError::Full),
         };
-        inner.serial += 1;
-        let serial = inner.serial;
-        self.check(inner, &records, basis)?;
+        table.serial += 1;
+        let serial = table.serial;
+        let places = table.places(records);
+        table.check(records, &places, basis, self.links(), self.workers.is_lone())?;
         let leaving = basis.replaces.iter().copied().chain(evict);
-        let ended = leaving.filter_map(|id| self.end(inner, id, Some(own))).collect();
-        let index = inner.slab.vacant_key();
-        let index = u32::try_from(index).map_err(|_| CommitError::Full)?;
-        let id = SessionId { index, serial };
-        let session = Session {
-            id,
-            created: now,
-            last_seen: now,
+        let ended = leaving.filter_map(|id| self.end(table, id, Some(own))).collect();
+        let mut progress = Progress::new(initiating.protocol);
+        if let (Progress::Tcp(tcp), true) = (&mut progress, picked_up) {
+            *tcp = TcpState::under_way();
+        }
+        let mut traffic = [Traffic::default(); 2];
+        if let Some(t) = traffic.get_mut(first.direction.index()) {
+            t.add(first.packets, first.bytes);
+        }
+        if !first.icmp_error {
+            progress.observe(first, traffic);
+        }
+        let beginning = Beginning {
+            serial,
+            created: first.now,
             tenant,
             initiating,
             terminating,
-            progress: match Progress::new(initiating.protocol) {
-                Progress::Tcp(_) if picked_up => Progress::Tcp(TcpState::under_way()),
-                other => other,
-            },
-            records: records.clone(),
-            traffic: [Traffic::default(); 2],
-            cached: [None; 2],
+            progress,
+            traffic,
         };
-        inner.flows.enter(session.flow_class(), &session.records);
-        inner.slab.insert(session);
-        self.link(id, &records);
-        inner.shares.entry(tenant).or_default().sessions += 1;
-        inner.enlist(tenant, id);
-        Ok(Entered { id, ended, evicted: evict.is_some() })
+        let slot = table.store.insert(&beginning, records).ok_or(CommitError::Full)?;
+        let id = SessionId { index: slot, serial };
+        table.flows.enter(FlowClass::of(initiating.protocol, progress), records);
+        table.link(slot, records, &places);
+        self.links.fetch_add(1, Ordering::AcqRel);
+        let share = table.shares.entry(tenant).or_default();
+        share.sessions += 1;
+        enlist(share, &table.store, id);
+        table.arm(slot, timers, &self.next_due);
+        Ok(Entered { id, ended, evicted: evict.is_some(), progress })
     }
 
     /// Adds records to a session: stages that forgot it, or that it meets for the first time. Returns
@@ -343,90 +543,35 @@ impl Sessions {
         basis: &Basis<'_>,
         own: Slot,
         timers: &TimerSettings,
-    ) -> Result<Vec<Session>, CommitError> {
-        let mut inner = self.lock();
-        let inner = &mut *inner;
-        if basis.epoch < inner.epoch {
+    ) -> Result<SmallVec<[Outline; 1]>, CommitError> {
+        let mut table = self.lock();
+        let table = &mut *table;
+        if basis.epoch < table.epoch {
             return Err(CommitError::Stale);
         }
-        let Some(session) = inner.get(id) else {
+        let Some(slot) = table.store.slot(id) else {
             return Err(CommitError::Conflict);
         };
-        if session.records.len() + records.len() > MAX_RECORDS {
+        if table.store.record_count(slot) + records.len() > MAX_RECORDS {
             return Err(CommitError::TooManyRecords);
         }
-        let class = session.flow_class();
-        self.check(inner, records, basis)?;
+        let class = table.class(slot);
+        let places = table.places(records);
+        table.check(records, &places, basis, self.links(), self.workers.is_lone())?;
         let ended =
-            basis.replaces.iter().filter_map(|id| self.end(inner, *id, Some(own))).collect();
-        let Inner { slab, flows, .. } = &mut *inner;
-        if let Some(session) = slab.get_mut(id.index as usize).filter(|s| s.id == id) {
-            flows.leave(class, &session.records);
-            session.records.extend(records.iter().copied());
-            flows.enter(class, &session.records);
+            basis.replaces.iter().filter_map(|id| self.end(table, *id, Some(own))).collect();
+        if table.store.slot(id).is_some() {
+            let had: Records = table.store.records(slot).collect();
+            let all: Records = had.iter().chain(records).copied().collect();
+            table.store.set_records(slot, &all);
+            table.flows.leave(class, &had);
+            table.flows.enter(class, &all);
+            table.link(slot, records, &places);
+            self.links.fetch_add(1, Ordering::AcqRel);
             // A new record may be the first to expire.
-            let due = session.due(timers);
-            self.arm(inner, due, id);
+            table.arm(slot, timers, &self.next_due);
         }
-        self.link(id, records);
         Ok(ended)
-    }
-
-    /// Whether the records' tuples can be linked once those that they replace have left.
-    fn check(
-        &self,
-        inner: &Inner,
-        records: &Records,
-        basis: &Basis<'_>,
-    ) -> Result<(), CommitError> {
-        // Some of what is to be replaced may have been entered while the walk looked.
-        if !basis.replaces.is_empty() && basis.links != self.links() {
-            return Err(CommitError::Conflict);
-        }
-        let mut keys: SmallVec<[(Node, Tuple); 2 * MAX_RECORDS]> = SmallVec::new();
-        for record in records {
-            let reply = (record.node, record.after.reversed());
-            let forward = (record.node, record.before);
-            for key in [reply, forward] {
-                let found = self.find(key.0, key.1);
-                let is_taken = found.is_some_and(|f| !basis.replaces.contains(&f.session));
-                if is_taken || keys.contains(&key) {
-                    return Err(CommitError::Conflict);
-                }
-                keys.push(key);
-            }
-            let found = self.find(reply.0, reply.1);
-            if !self.may_follow(inner, found, record.node, record.before, record.after)
-                || inner.departed.has(forward.0, forward.1)
-            {
-                return Err(CommitError::Conflict);
-            }
-        }
-        Ok(())
-    }
-
-    /// Links tuples that have been checked.
-    fn link(&self, id: SessionId, records: &Records) {
-        for record in records {
-            let reply = Found { session: id, direction: Direction::Reply };
-            self.index.insert((record.node, record.after.reversed()), reply);
-        }
-        for record in records {
-            let forward = Found { session: id, direction: Direction::Forward };
-            self.index.insert((record.node, record.before), forward);
-        }
-        self.links.fetch_add(1, Ordering::AcqRel);
-    }
-
-    fn unlink(&self, id: SessionId, record: &StageRecord) {
-        for key in [(record.node, record.before), (record.node, record.after.reversed())] {
-            self.index.remove_if(&key, |_, f| f.session == id);
-        }
-    }
-
-    fn arm(&self, inner: &mut Inner, at: Time, id: SessionId) {
-        inner.due.push(Reverse((at, id)));
-        self.next_due.lower(at);
     }
 
     /// Has the other workers forget what they cached of a session, and begins an era with that. What
@@ -442,46 +587,64 @@ impl Sessions {
     }
 
     /// Unlinks a session and lets it depart. Its own worker, if there is one, still has to forget it.
-    fn end(&self, inner: &mut Inner, id: SessionId, own: Option<Slot>) -> Option<Session> {
-        inner.get(id)?;
-        let session = inner.take(id.index as usize);
-        for record in &session.records {
-            self.unlink(id, record);
+    fn end(&self, table: &mut Table, id: SessionId, own: Option<Slot>) -> Option<Outline> {
+        let slot = table.store.slot(id)?;
+        let outline = Outline { id, cached: table.store.cached(slot) };
+        let records: Records = table.store.records(slot).collect();
+        let (class, tenant) = (table.class(slot), table.store.tenant(slot));
+        table.unlink(slot, &records);
+        table.flows.leave(class, &records);
+        table.store.remove(slot);
+        if let Some(share) = table.shares.get_mut(&tenant) {
+            share.sessions = share.sessions.saturating_sub(1);
         }
-        let era = self.forgotten_by_others(session.cached, own);
+        let era = self.forgotten_by_others(outline.cached, own);
         if !self.workers.is_lone() {
-            for record in &session.records {
-                inner.departed.quarantine(record, era);
+            for record in &records {
+                table.departed.quarantine(record, era);
             }
         }
-        inner.departed.keep(session.clone(), era);
-        self.departed.store(inner.departed.len(), Ordering::Release);
-        Some(session)
+        // What was never cached nobody has anything to report of.
+        if outline.cached != [None; 2] || !self.workers.is_lone() {
+            table.departed.keep(id, &records, era);
+        }
+        self.departed.store(table.departed.len(), Ordering::Release);
+        Some(outline)
     }
 
-    /// Ends a session at once; returns it, so that its worker can forget it.
-    pub fn remove(&self, id: SessionId, own: Slot) -> Option<Session> {
+    /// Ends a session at once; its worker still has to forget it.
+    pub fn remove(&self, id: SessionId, own: Slot) -> Option<Outline> {
         self.end(&mut self.lock(), id, Some(own))
     }
 
-    /// From now on plans of snapshots before `epoch` are refused; does to each session what `fate` says.
-    pub fn begin_epoch(&self, epoch: u64, fate: impl Fn(&Session) -> Fate) {
-        let mut inner = self.lock();
-        inner.epoch = epoch;
+    /// From now on plans of snapshots before `epoch` are refused; does to each session what `fate` says of
+    /// what its stages remember.
+    pub fn begin_epoch(&self, epoch: u64, fate: Option<impl Fn(&[StageRecord]) -> Fate>) {
+        let mut table = self.lock();
+        let table = &mut *table;
+        table.epoch = epoch;
+        let Some(fate) = fate else { return };
         let mut ended: Vec<SessionId> = Vec::new();
-        for (_, session) in &mut inner.slab {
-            match fate(session) {
-                Fate::Over => ended.push(session.id),
+        let mut given: Vec<(u32, Records)> = Vec::new();
+        for (serial, slot) in table.store.serials() {
+            let mut records: Records = table.store.records(slot).collect();
+            match fate(&records) {
+                Fate::Over => ended.push(SessionId { index: slot, serial }),
+                Fate::Given(by) if by.is_empty() => {}
                 Fate::Given(by) => {
                     for (node, giver) in by {
-                        give(session, node, giver);
+                        give(&mut records, node, giver);
                     }
+                    given.push((slot, records));
                 }
             }
         }
+        for (slot, records) in given {
+            table.store.set_records(slot, &records);
+        }
         ended.sort_by_key(|id| id.serial);
         for id in ended {
-            self.end(&mut inner, id, None);
+            self.end(table, id, None);
         }
     }
 
@@ -490,18 +653,17 @@ impl Sessions {
         if self.departed.load(Ordering::Acquire) == 0 {
             return;
         }
-        let mut inner = self.lock();
-        inner.departed.release(self.workers.passed());
-        self.departed.store(inner.departed.len(), Ordering::Release);
+        let mut table = self.lock();
+        table.departed.release(self.workers.passed());
+        self.departed.store(table.departed.len(), Ordering::Release);
     }
 
     /// The session that an action was cached for, alive or ended lately.
     pub fn identify(&self, owner: Owner) -> Option<SessionId> {
-        let inner = self.lock();
+        let table = self.table();
         let Owner { index, serial } = owner;
-        let live = inner.slab.get(index as usize).map(|s| s.id);
-        live.filter(|id| id.serial as u32 == serial)
-            .or_else(|| inner.departed.identify(index, serial))
+        let live = table.store.identity(index).filter(|id| id.serial as u32 == serial);
+        live.or_else(|| table.departed.identify(index, serial))
     }
 
     /// Takes a packet into account and arms the session's timer. `None` if the session ended so long
@@ -512,48 +674,45 @@ impl Sessions {
         o: &Observation,
         timers: &TimerSettings,
     ) -> Option<Observed> {
-        let mut inner = self.lock();
-        let inner = &mut *inner;
-        let rules = |s: &Session| s.records.iter().filter_map(StageRecord::rule_key).collect();
-        let Some(session) = inner.get_mut(id) else {
-            let rules = rules(inner.departed.session(id.serial)?);
+        let mut table = self.lock();
+        let table = &mut *table;
+        let Some(slot) = table.store.slot(id) else {
+            let rules = table.departed.rules(id.serial)?.clone();
             return Some(Observed { rules, progress: None });
         };
-        let fresh = session.traffic == [Traffic::default(); 2];
-        let before = session.due(timers);
-        let was_expendable = session.progress.timer_state().is_expendable();
-        let class = session.flow_class();
-        session.observe(o);
-        let due = session.due(timers);
-        let tenant = session.tenant;
-        let progress = session.progress;
-        let observed = Observed { rules: rules(session), progress: Some(progress) };
-        let Inner { slab, flows, .. } = &mut *inner;
-        if let Some(session) = slab.get(id.index as usize) {
-            flows.reclass(class, session.flow_class(), &session.records);
+        let (before, progress) = table.store.observe(slot, o)?;
+        let rules = table.store.rules(slot);
+        let (was, is) = (before.timer_state(), progress.timer_state());
+        if was != is {
+            let number = table.store.protocol(slot)?;
+            let (was_class, class) =
+                (FlowClass::of(number, before), FlowClass::of(number, progress));
+            if was_class != class {
+                let records: Records = table.store.records(slot).collect();
+                table.flows.reclass(was_class, class, &records);
+            }
+            if !was.is_expendable() && is.is_expendable() {
+                let tenant = table.store.tenant(slot);
+                enlist(table.shares.entry(tenant).or_default(), &table.store, id);
+            }
+            // In another state it may expire earlier. A later expiry is noticed when the earlier one comes due.
+            table.arm(slot, timers, &self.next_due);
         }
-        if !was_expendable && progress.timer_state().is_expendable() {
-            inner.enlist(tenant, id);
-        }
-        // A later expiry is noticed when the earlier one comes due.
-        if fresh || due < before {
-            self.arm(inner, due, id);
-        }
-        Some(observed)
+        Some(Observed { rules, progress: Some(progress) })
     }
 
     /// Notes that another rule now allows the flow that a firewall judged as `tuple`.
     pub fn rejudge(&self, id: SessionId, node: Node, tuple: Tuple, by: Option<u32>) {
-        let mut inner = self.lock();
-        let Some(session) = inner.get_mut(id) else {
-            return;
-        };
-        for record in session.records.iter_mut().filter(|r| r.node == node) {
+        let mut table = self.lock();
+        let Some(slot) = table.store.slot(id) else { return };
+        let mut records: Records = table.store.records(slot).collect();
+        for record in records.iter_mut().filter(|r| r.node == node) {
             match &mut record.kind {
                 RecordKind::Firewall { rule, judged, .. } if *judged == tuple => *rule = by,
                 _ => {}
             }
         }
+        table.store.set_records(slot, &records);
     }
 
     /// Notes that a worker may answer packets with `key` from its cache.
@@ -564,37 +723,39 @@ impl Sessions {
         key: FlowKey,
         own: Slot,
     ) -> Caching {
-        let mut inner = self.lock();
-        let Some(session) = inner.get_mut(id) else { return Caching::Gone };
-        let Some(slot) = session.cached.get_mut(direction.index()) else { return Caching::Gone };
-        match *slot {
-            Some(Cached { key: old, workers }) if old != key => {
+        let mut table = self.lock();
+        let Some(slot) = table.store.slot(id) else { return Caching::Gone };
+        let [forward, reply] = table.store.cached(slot);
+        let old = match direction {
+            Direction::Forward => forward,
+            Direction::Reply => reply,
+        };
+        let workers = old.map(|c| c.workers).unwrap_or_default();
+        let cached = Cached { key, workers: workers.with(own) };
+        if old != Some(cached) {
+            table.store.set_cached(slot, direction, cached);
+        }
+        match old {
+            Some(Cached { key: old, .. }) if old != key => {
                 // Those who have the old key stay listed: until they forget it they have something to
                 // report.
-                *slot = Some(Cached { key, workers: workers.with(own) });
                 if !self.workers.is_lone() {
                     self.workers.ask(workers, Some(own), Request::Forget(old));
                     self.workers.begin_era();
                 }
                 Caching::Moved(old)
             }
-            old => {
-                let workers = old.map(|c| c.workers).unwrap_or_default().with(own);
-                *slot = Some(Cached { key, workers });
-                Caching::Welcome
-            }
+            _ => Caching::Welcome,
         }
     }
 
-    /// Has the other workers forget what they cached of a session; returns it, so that its own worker
-    /// can.
-    pub fn forget_cached(&self, id: SessionId, own: Slot) -> Option<Session> {
-        let inner = self.lock();
-        let session = inner.get(id)?.clone();
-        if session.cached != [None; 2] {
-            self.forgotten_by_others(session.cached, Some(own));
+    /// Has the other workers forget what they cached of a session; returns what its own worker has to.
+    pub fn forget_cached(&self, id: SessionId, own: Slot) -> Option<Outline> {
+        let outline = self.outline(id)?;
+        if outline.cached != [None; 2] {
+            self.forgotten_by_others(outline.cached, Some(own));
         }
-        Some(session)
+        Some(outline)
     }
 
     /// The earliest moment at which some record may expire.
@@ -605,73 +766,71 @@ impl Sessions {
 
     /// Arms all timers anew, after the settings have changed: they may be shorter now.
     pub fn rearm(&self, timers: &TimerSettings) {
-        let mut inner = self.lock();
-        inner.due = inner.slab.iter().map(|(_, s)| Reverse((s.due(timers), s.id))).collect();
-        self.next_due.set(inner.due.peek().map(|Reverse((at, _))| *at));
+        let mut table = self.lock();
+        let Table { store, agenda, .. } = &mut *table;
+        agenda.clear();
+        for slot in store.slots().collect::<Vec<u32>>() {
+            if let Some((at, armed)) = store.due(slot, timers) {
+                *armed = super::due::UNARMED;
+                agenda.arm(slot, armed, at);
+            }
+        }
+        self.next_due.set(agenda.first());
     }
 
     /// A session whose timer came due by `now`. The caller folds what the caches know of it, then
     /// calls [`Sessions::expire`].
     #[must_use]
-    pub fn take_due(&self, now: Time) -> Option<Session> {
+    pub fn take_due(&self, now: Time, timers: &TimerSettings) -> Option<Outline> {
         if !self.next_due.is_due(now) {
             return None;
         }
-        let mut inner = self.lock();
-        let mut found = None;
-        while found.is_none()
-            && let Some(Reverse((at, id))) = inner.due.peek().copied()
-            && at <= now
-        {
-            inner.due.pop();
-            found = inner.get(id).cloned();
-        }
-        self.next_due.set(inner.due.peek().map(|Reverse((at, _))| *at));
-        found
+        let mut table = self.lock();
+        let Table { store, agenda, .. } = &mut *table;
+        let found = agenda.take(now, store, timers);
+        self.next_due.set(agenda.first());
+        let slot = found?;
+        Some(Outline { id: store.known(slot)?.id, cached: store.cached(slot) })
     }
 
     /// Removes the records of the session that have expired by `now`, and the session with its last
     /// one. Returns whether anything was removed, so that the worker must forget the session; the
     /// others have been asked to.
     pub fn expire(&self, id: SessionId, timers: &TimerSettings, now: Time, own: Slot) -> bool {
-        let mut inner = self.lock();
-        let inner = &mut *inner;
-        let Some(session) = inner.get_mut(id) else {
+        let mut table = self.lock();
+        let table = &mut *table;
+        let Some(known) = table.store.slot(id).and_then(|slot| table.store.known(slot)) else {
             return false;
         };
-        let state = session.progress.timer_state();
-        let last_seen = session.last_seen;
+        let (slot, state, last_seen) = (id.index, known.progress.timer_state(), known.last_seen);
         let lives = |r: &StageRecord| last_seen + timers.timeout(r.timers, state) > now;
-        if !session.records.iter().any(lives) {
-            return self.end(inner, id, Some(own)).is_some();
+        let (left, expired): (Records, Records) = table.store.records(slot).partition(lives);
+        if left.is_empty() {
+            return self.end(table, id, Some(own)).is_some();
         }
-        let expired: Records = session.records.iter().filter(|r| !lives(r)).copied().collect();
-        let before = session.records.clone();
-        session.records.retain(|r| lives(r));
-        let (cached, due, class) = (session.cached, session.due(timers), session.flow_class());
-        let left = session.records.clone();
-        for record in &expired {
-            self.unlink(id, record);
-        }
-        inner.flows.leave(class, &before);
-        inner.flows.enter(class, &left);
         if !expired.is_empty() {
-            let era = self.forgotten_by_others(cached, Some(own));
+            let class = table.class(slot);
+            table.unlink(slot, &expired);
+            let had: Records = table.store.records(slot).collect();
+            table.store.set_records(slot, &left);
+            table.flows.leave(class, &had);
+            table.flows.enter(class, &left);
+            let era = self.forgotten_by_others(table.store.cached(slot), Some(own));
             if !self.workers.is_lone() {
                 for record in &expired {
-                    inner.departed.quarantine(record, era);
+                    table.departed.quarantine(record, era);
                 }
             }
-            self.departed.store(inner.departed.len(), Ordering::Release);
+            self.departed.store(table.departed.len(), Ordering::Release);
         }
-        self.arm(inner, due, id);
+        table.arm(slot, timers, &self.next_due);
         !expired.is_empty()
     }
 }
 
 /// Notes that another NAT rule now gives the translation that a gateway remembers.
-fn give(session: &mut Session, node: Node, by: u32) {
-    for record in session.records.iter_mut().filter(|r| r.node == node) {
+fn give(records: &mut Records, node: Node, by: u32) {
+    for record in records.iter_mut().filter(|r| r.node == node) {
         if let RecordKind::Nat { rule } = &mut record.kind {
             *rule = by;
         }

@@ -75,6 +75,22 @@ struct Sender {
     acked: Option<u32>,
 }
 
+/// A connection in few words. A sender's first sequence number is only asked for until the other has
+/// acknowledged something, so that both have one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PackedTcp {
+    /// What has been seen, 10 bits.
+    pub(super) bits: u32,
+    /// Of each sender the sequence number after the last octet; then the first one, or what the other has
+    /// acknowledged.
+    pub(super) words: [u32; PackedTcp::WORDS],
+}
+
+impl PackedTcp {
+    /// Words beside the bits.
+    pub(super) const WORDS: usize = 4;
+}
+
 /// What has been seen of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TcpState {
@@ -89,6 +105,42 @@ impl TcpState {
     pub fn under_way() -> TcpState {
         let sender = Sender { syn: true, ..Sender::default() };
         TcpState { senders: [sender; 2], acknowledged: true, reset: false }
+    }
+
+    /// The state in few words.
+    pub(super) fn pack(&self) -> PackedTcp {
+        let [a, b] = &self.senders;
+        let seen = |s: &Sender| {
+            u32::from(s.syn)
+                | u32::from(s.fin) << 1
+                | u32::from(s.first.is_some()) << 2
+                | u32::from(s.acked.is_some()) << 3
+        };
+        let bits = seen(a) | seen(b) << 4;
+        let low = |own: &Sender, other: &Sender| other.acked.or(own.first).unwrap_or(0);
+        PackedTcp {
+            bits: bits | u32::from(self.acknowledged) << 8 | u32::from(self.reset) << 9,
+            words: [a.next, low(a, b), b.next, low(b, a)],
+        }
+    }
+
+    /// The state again. Once the other has acknowledged something a sender's first sequence number is
+    /// only known to have been seen.
+    pub(super) fn unpack(packed: PackedTcp) -> TcpState {
+        let PackedTcp { bits, words: [a_next, a_low, b_next, b_low] } = packed;
+        let bit = |at: u32| bits >> at & 1 != 0;
+        let sender = |at: u32, next: u32, own_low: u32, other_low: u32| Sender {
+            syn: bit(at),
+            fin: bit(at + 1),
+            first: bit(at + 2).then_some(own_low),
+            next,
+            acked: bit(at + 3).then_some(other_low),
+        };
+        TcpState {
+            senders: [sender(0, a_next, a_low, b_low), sender(4, b_next, b_low, a_low)],
+            acknowledged: bit(8),
+            reset: bit(9),
+        }
     }
 
     fn pair(&self, direction: Direction) -> (&Sender, &Sender) {
@@ -262,6 +314,34 @@ mod tests {
         tcp.observe(Forward, segment(ACK, a.wrapping_add(100), 0, b.wrapping_add(30)));
         tcp.observe(Reply, segment(ACK, b.wrapping_add(30), 20, a.wrapping_add(100)));
         tcp
+    }
+
+    #[test]
+    fn a_connection_in_few_words_goes_on_as_the_whole_one() {
+        let flags = [SYN, SYN | ACK, ACK, FIN | ACK, RST, RST | ACK];
+        // A fixed multiplicative generator: the same segments in every run.
+        let mut state = 0x2545_f491_4f6c_dd1du64;
+        let mut draw = |below: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 33) % below
+        };
+        for _ in 0..500 {
+            let mut whole = TcpState::default();
+            let mut packed = whole.pack();
+            for _ in 0..12 {
+                let direction = if draw(2) == 0 { Forward } else { Reply };
+                let flags = flags[usize::try_from(draw(6)).unwrap_or(0)];
+                let number = |n: u64| u32::try_from(n).unwrap_or(0);
+                let s = segment(flags, number(draw(8)), number(draw(3)), number(draw(8)));
+                let mut again = TcpState::unpack(packed);
+                assert_eq!(whole.timer_state(), again.timer_state());
+                assert_eq!(whole.takes_reset(direction, s), again.takes_reset(direction, s));
+                whole.observe(direction, s);
+                again.observe(direction, s);
+                packed = again.pack();
+                assert_eq!(whole.pack(), packed);
+            }
+        }
     }
 
     #[test]

@@ -150,8 +150,8 @@ impl Default for TimerSettings {
         TimerSettings {
             profile: TimerProfile::Nsx,
             overrides: TimerOverrides::default(),
-            max_sessions: 4_194_304,
-            max_tenant_sessions: 1_048_576,
+            max_sessions: 16_777_216,
+            max_tenant_sessions: 4_194_304,
             mac_age: Duration::from_secs(300),
             neighbor_age: Duration::from_secs(1200),
         }

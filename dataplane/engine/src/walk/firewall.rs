@@ -7,7 +7,7 @@
 
 use super::{Stop, Walk};
 use crate::drops::{DropReason, Stage};
-use crate::network::{Action, PolicyChange, Port, PortId, Rule, Vnic};
+use crate::network::{Action, Asked, PolicyChange, Port, PortId, Rule, Vnic};
 use crate::session::{Direction, RecordKind, RuleKey, StageRecord, TimerClass};
 use crate::trace::Observer;
 use crate::tuple::{Node, Tuple};
@@ -76,7 +76,7 @@ impl<O: Observer> Walk<'_, O> {
         let untranslated = self.original.ip().map(Tuple::of) == Some(record.before);
         let Some((session, _)) = &self.session else { return false };
         untranslated
-            && session.records.iter().any(|r| {
+            && self.sessions.records(session.id).any(|r| {
                 r.node == Node::Balancer(id) && r.after == record.before && r.before != r.after
             })
     }
@@ -186,7 +186,6 @@ fn judge<'n>(
     icmp: Option<(u8, u8)>,
 ) -> Option<&'n Rule> {
     let list = if ingress { &vnic.rules_in } else { &vnic.rules_out };
-    list.iter()
-        .filter_map(|i| net.firewall.rules.get(*i as usize))
-        .find(|r| r.matches(tuple.src, tuple.dst, tuple.protocol, tuple.dst_port, icmp))
+    let Tuple { src, dst, protocol, dst_port, .. } = tuple;
+    net.firewall.rule(net.epoch, list, &Asked { src, dst, protocol, dst_port, icmp })
 }

@@ -1,11 +1,11 @@
 //! Flood protection on the way: a flow that a vNIC's firewall or a gateway would have to remember is
 //! refused if the place has as many of its class as it may. Flows that are remembered already never are.
 
-use super::{Stop, View, Walk, firewall_stage, nat_stage};
+use super::{Stop, Walk, firewall_stage, nat_stage};
 use crate::drops::{DropReason, Stage};
 use crate::network::{Port, PortId, Router, RouterId};
 use crate::session::{
-    FloodLimits, FlowClass, FlowPlace, Progress, Session, StageRecord, TcpState, counted,
+    FloodLimits, FlowClass, FlowPlace, Progress, Records, SessionId, TcpState, counted,
 };
 use crate::trace::Observer;
 
@@ -47,28 +47,27 @@ impl<O: Observer> Walk<'_, O> {
         if self.plan.records.is_empty() || *limits == FloodLimits::default() {
             return None;
         }
-        let View { sessions, .. } = self.view;
+        let sessions = &self.sessions;
         let number = self.original.ip()?.protocol;
-        let known: &[StageRecord] = self.session.as_ref().map_or(&[], |(s, _)| &s.records);
+        let known: Records =
+            self.session.iter().flat_map(|(session, _)| sessions.records(session.id)).collect();
         let progress = match &self.session {
             Some((session, _)) => session.progress,
             None if self.plan.picked_up => Progress::Tcp(TcpState::under_way()),
             None => Progress::new(number),
         };
         let class = FlowClass::of(number, progress);
-        let before = counted(class, known);
+        let before = counted(class, &known);
         let after = counted(class, known.iter().chain(&self.plan.records));
-        let replaced: Vec<Session> =
-            self.plan.replaces.iter().filter_map(|id| sessions.get(*id)).collect();
         after.iter().copied().filter(|(at, _)| *at == place).find_map(|key| {
             let most = limits.limit(key.1)?;
             let times = |all: &[_]| all.iter().filter(|of| **of == key).count();
             let more = times(&after).saturating_sub(times(&before));
-            let over = replaced
-                .iter()
-                .flat_map(|s| counted(s.flow_class(), &s.records))
-                .filter(|of| *of == key)
-                .count();
+            let counts = |id: &SessionId| {
+                let records: Records = sessions.records(*id).collect();
+                counted(sessions.class(*id), &records).iter().filter(|of| **of == key).count()
+            };
+            let over: usize = self.plan.replaces.iter().map(counts).sum();
             let has = sessions.flows(place, key.1).saturating_sub(over);
             (more > 0 && has + more > most as usize).then_some((key.1, most))
         })

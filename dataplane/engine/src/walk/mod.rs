@@ -33,8 +33,8 @@ use crate::network::{
 };
 use crate::plan::{Outcome, Plan, Solicitation, Verdict};
 use crate::session::{
-    Direction, Progress, RecordKind, RuleKey, Segment, Session, SessionId, Sessions, StageRecord,
-    legal_tcp_flags,
+    Direction, Known, Progress, Reading, RecordKind, Records, RuleKey, Segment, SessionId,
+    Sessions, StageRecord, legal_tcp_flags,
 };
 use crate::tables::Tables;
 use crate::trace::{LEAVES, Observer, Step, packet_line};
@@ -81,6 +81,8 @@ enum Place {
 /// A walk in progress.
 pub struct Walk<'a, O: Observer> {
     view: View<'a>,
+    /// The sessions as they are during the walk.
+    sessions: Reading<'a>,
     observer: &'a mut O,
     frame: &'a Frame,
     /// Headers as the frame came in.
@@ -93,19 +95,20 @@ pub struct Walk<'a, O: Observer> {
     passed: u8,
     mtu: u32,
     /// The session that the packet belongs to, once a node knew it.
-    session: Option<(Session, Direction)>,
+    session: Option<(Known, Direction)>,
     /// The packet goes from a workload to itself by its own service.
     hairpin: bool,
     answer: Option<Frame>,
     answer_is_error: bool,
     fragment_to: Option<u32>,
-    hold: Option<(Solicitation, Drop)>,
+    hold: Option<Box<(Solicitation, Drop)>>,
     cacheable: bool,
     /// A stage has looked at TCP flags, which only a session's guard looks at again.
     reads_flags: bool,
     /// A stage that remembers others has let it pass by a stateless rule.
     meets_state: bool,
-    plan: Plan,
+    /// On the heap: an outcome changes hands several times before its plan is committed.
+    plan: Box<Plan>,
 }
 
 impl<'a, O: Observer> Walk<'a, O> {
@@ -118,6 +121,7 @@ impl<'a, O: Observer> Walk<'a, O> {
         observer: &'a mut O,
     ) -> Walk<'a, O> {
         Walk {
+            sessions: view.sessions.read(),
             view,
             observer,
             frame,
@@ -136,7 +140,7 @@ impl<'a, O: Observer> Walk<'a, O> {
             cacheable: true,
             reads_flags: false,
             meets_state: false,
-            plan: Plan { initiating: headers.ip().map(Tuple::of), ..Plan::default() },
+            plan: Box::new(Plan { initiating: headers.ip().map(Tuple::of), ..Plan::default() }),
         }
     }
 
@@ -402,20 +406,14 @@ impl<'a, O: Observer> Walk<'a, O> {
         if self.is_stray_error() {
             return Ok(None);
         }
-        let Some(found) = self.view.sessions.find(node, tuple) else {
+        let Some(found) = self.sessions.find(node, &tuple) else {
             return Ok(None);
         };
         if self.plan.replaces.contains(&found.session) {
             return Ok(None);
         }
         let known = self.session.as_ref().map(|(s, _)| s.id);
-        let session = match &self.session {
-            Some((session, _)) if session.id == found.session => session.clone(),
-            _ => match self.view.sessions.get(found.session) {
-                Some(session) => session,
-                None => return Ok(None),
-            },
-        };
+        let Some(session) = self.sessions.known(found.session) else { return Ok(None) };
         if let Progress::Tcp(tcp) = session.progress
             && let Some(segment) = self
                 .ip()
@@ -448,30 +446,28 @@ impl<'a, O: Observer> Walk<'a, O> {
         }
         // Asked at every stage that remembers the session, whichever stage the balancer's is: a late
         // answer of a member that has left must not pass as a reply of something that is over.
-        for record in &session.records {
-            if let RecordKind::Balancer { server, .. } = record.kind {
-                self.asks(server);
+        let balanced = self.sessions.is_balanced(session.id);
+        if balanced {
+            let records: Records = self.sessions.records(session.id).collect();
+            for record in &records {
+                if let RecordKind::Balancer { server, .. } = record.kind {
+                    self.asks(server);
+                }
+            }
+            if !matches!(session.progress, Progress::Tcp(_))
+                && records.iter().any(|r| self.has_moved(&session, r))
+            {
+                self.plan.replaces.push(found.session);
+                return Ok(None);
             }
         }
-        if session.records.iter().any(|r| self.has_moved(&session, r)) {
-            self.plan.replaces.push(found.session);
-            return Ok(None);
-        }
-        let record = session.records.iter().find(|r| {
-            r.node == node
-                && match found.direction {
-                    Direction::Forward => r.before == tuple,
-                    Direction::Reply => r.after.reversed() == tuple,
-                }
-        });
-        let record = record.copied();
         self.session = Some((session, found.direction));
-        Ok(record.map(|r| (r, found.direction)))
+        Ok(self.sessions.record(&found).map(|record| (record, found.direction)))
     }
 
     /// Whether datagrams to a service must choose again, because the member they went to has left it.
     /// A connection stays with its member until it ends.
-    fn has_moved(&self, session: &Session, record: &StageRecord) -> bool {
+    fn has_moved(&self, session: &Known, record: &StageRecord) -> bool {
         let RecordKind::Balancer { server, port, .. } = record.kind else { return false };
         let net = self.view.net;
         let servers = match record.node {
@@ -526,7 +522,7 @@ impl<'a, O: Observer> Walk<'a, O> {
     /// Whether a record of a flow that comes to `node` as `before` and leaves it as `after` can be made: its reply is
     /// nobody else's, and not in quarantine after somebody else.
     fn is_free(&self, node: Node, before: Tuple, after: Tuple) -> bool {
-        self.view.sessions.is_free(node, before, after, &self.plan.replaces)
+        self.sessions.is_free(node, before, after, &self.plan.replaces)
     }
 
     /// The session that the packet belongs to, if a node has known it.

@@ -10,7 +10,7 @@ use crate::plan::{Resolved, Verdict};
 use crate::tables::NeighborKey;
 use crate::trace::Observer;
 use packet::{
-    Addr, Arp, Icmp, IcmpMessage, Mac, Payload, Transport, arp_reply, neighbor_advertisement,
+    Addr, Arp, Icmp, IcmpMessage, Ip, Mac, Payload, Transport, arp_reply, neighbor_advertisement,
 };
 
 const REQUEST: u16 = 1;
@@ -20,15 +20,15 @@ impl<O: Observer> Walk<'_, O> {
     pub(super) fn resolve_here(&mut self, segment: &Segment) -> Stop<()> {
         match self.headers.payload {
             Payload::Arp(arp) => self.arp(segment, &arp),
-            Payload::Ip(ip) => match ip.transport {
+            Payload::Ip(Ip { src, transport, .. }) => match transport {
                 Transport::Icmp(Icmp {
                     message: IcmpMessage::NeighborSolicitation { target, source_mac },
                     ..
                 }) => {
                     if let Some(mac) = source_mac
-                        && !ip.src.is_unspecified()
+                        && !src.is_unspecified()
                     {
-                        self.learn_neighbor(segment, ip.src, mac, target);
+                        self.learn_neighbor(segment, src, mac, target);
                     }
                     self.answer_for(segment, target)
                 }

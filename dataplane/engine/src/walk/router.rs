@@ -94,19 +94,10 @@ impl<O: Observer> Walk<'_, O> {
         // A fragment header is no option: the fragments were judged by their first one.
         let options = ip.options && (ip.is_v4() || ip.fragment.is_none());
         let (src, dst) = (ip.src, ip.dst);
-        let martian_source = src.is_unspecified()
-            || src.is_loopback()
-            || src.is_multicast()
-            || src == Addr::BROADCAST_V4
-            || (src.is_v4() && (src.low32() >> 28 == 0xf || src.low32() >> 24 == 0))
-            || entry.addresses.iter().any(|(a, _)| *a == src);
-        let martian_destination = dst.is_unspecified()
-            || dst.is_loopback()
-            || dst.is_multicast()
-            || (dst.is_v4() && dst.low32() >> 28 == 0xf)
-            || (dst.is_v4() && dst.low32() >> 24 == 0);
+        let martian = is_martian(src) || is_martian(dst);
+        let spoofs_router = entry.addresses.iter().any(|(a, _)| *a == src);
         let link_local = (src.is_link_local() || dst.is_link_local()) && !router.owns(dst);
-        if martian_source || martian_destination || src == dst || link_local {
+        if martian || spoofs_router || src == dst || link_local {
             return Err(self.drop(stage, DropReason::Martian, &router.name, None));
         }
         if !self.is_stateful() {
@@ -356,7 +347,7 @@ impl<O: Observer> Walk<'_, O> {
         };
         let own = self.own_address(entry);
         self.answer_error(IcmpErrorKind::HostUnreachable, own);
-        self.hold = Some((
+        self.hold = Some(Box::new((
             Solicitation { segment, frame },
             Drop {
                 stage: Stage::Neighbor,
@@ -365,7 +356,7 @@ impl<O: Observer> Walk<'_, O> {
                 rule: None,
                 parse: None,
             },
-        ));
+        )));
         self.note(Stage::Neighbor, &router.name, || format!("waits: who has {address}?"));
         Err(Box::new(Verdict::Hold(key)))
     }
@@ -377,5 +368,15 @@ impl<O: Observer> Walk<'_, O> {
             return Some(*mac);
         }
         self.view.tables.neighbor(key, self.view.now)
+    }
+}
+
+/// Whether an address never appears on a wire between routers: of IPv4 0.0.0.0/8, 127.0.0.0/8, groups and
+/// what is reserved above them, the limited broadcast included; of IPv6 `::`, `::1` and groups.
+fn is_martian(addr: Addr) -> bool {
+    if addr.is_v4() {
+        !matches!(addr.low32() >> 24, 1..=126 | 128..=223)
+    } else {
+        addr.is_unspecified() || addr.is_loopback() || addr.is_multicast()
     }
 }

@@ -7,7 +7,7 @@ use crate::drops::{DropReason, Stage};
 use crate::network::{Port, PortId, SegmentSecurity, Vnic};
 use crate::session::Direction;
 use crate::trace::Observer;
-use crate::tuple::Node;
+use crate::tuple::{Node, Tuple};
 use packet::{Icmp, IcmpMessage, Ip, Mac, Payload, Transport, protocol};
 
 /// IEEE 802.1D reserved addresses, 01:80:c2:00:00:00 to :0f: bridge protocols, never forwarded.
@@ -89,10 +89,10 @@ impl<O: Observer> Walk<'_, O> {
     /// side by its own address, of which it knows nothing.
     fn answers_what_was_sent(&mut self, port: &Port) -> Stop<()> {
         let began = match &self.session {
-            Some((session, Direction::Reply)) => session.initiating.reversed(),
+            Some((session, Direction::Reply)) => self.sessions.initiating(session.id),
             _ => return Ok(()),
         };
-        if self.tuple() == Some(began) {
+        if self.tuple() == began.map(Tuple::reversed) {
             return Ok(());
         }
         let error = self.is_icmp_error();

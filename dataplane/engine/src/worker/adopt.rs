@@ -7,7 +7,7 @@
 //! nobody's.
 
 use crate::network::{NatAction, NatRule, Network, PolicyChange, PortId, RouterId, VirtualServers};
-use crate::session::{Fate, RecordKind, RuleKey, Session, StageRecord, TimerSettings};
+use crate::session::{Fate, RecordKind, RuleKey, StageRecord, TimerSettings};
 use crate::tuple::{Node, Tuple};
 use packet::Addr;
 use smallvec::SmallVec;
@@ -131,12 +131,21 @@ impl Gone {
         gone
     }
 
-    /// What becomes of a session: it ends with its workloads, its virtual server, or when no rule gives its
+    /// Whether no session can be touched by it: nothing of what they depend on has gone, and translations are
+    /// given as before.
+    pub(super) fn leaves_all(&self, before: &Known, now: &Known) -> bool {
+        self.ports.is_empty()
+            && self.addresses.is_empty()
+            && !self.rules.iter().any(|rule| matches!(rule, RuleKey::Server(..)))
+            && before.nat == now.nat
+    }
+
+    /// What becomes of a session, by what its stages remember: it ends with its workloads, its virtual server, or when no rule gives its
     /// translation any more.
-    pub(super) fn fate(&self, before: &Known, now: &Known, session: &Session) -> Fate {
+    pub(super) fn fate(&self, before: &Known, now: &Known, records: &[StageRecord]) -> Fate {
         let gone = |t: &Tuple| self.addresses.contains(&t.src) || self.addresses.contains(&t.dst);
         let mut given = SmallVec::new();
-        for r in &session.records {
+        for r in records {
             let at = match r.node {
                 Node::Balancer(port) | Node::Firewall(port) => self.ports.contains(&port),
                 Node::Gateway(_) | Node::GatewayFirewall(_) => false,

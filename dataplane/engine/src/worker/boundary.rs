@@ -6,7 +6,7 @@
 
 use super::{Pending, Worker};
 use crate::network::{Network, PortId};
-use crate::session::Session;
+use crate::session::Outline;
 use crate::workers::{Era, Request, Requests, lock};
 use packet::{Frame, Headers, Time, tcp_flags};
 use std::sync::Arc;
@@ -137,7 +137,7 @@ impl Worker {
 
     /// The session of a packet that is judged by what other workers' caches may know better than the session:
     /// a reset by how far its connection is (RFC 5961), others by when it was last seen.
-    pub(super) fn depends_on(&self, pending: &Pending) -> Option<Session> {
+    pub(super) fn depends_on(&self, pending: &Pending) -> Option<Outline> {
         let plan = &pending.outcome.plan;
         let tcp = pending.walked.ip().and_then(|ip| ip.tcp());
         let depends = plan.timed || tcp.is_some_and(|t| t.flags & tcp_flags::RST != 0);
@@ -145,12 +145,12 @@ impl Worker {
         if self.shared.workers.is_lone() || self.put_off.len() >= MAX_WAITING {
             return None;
         }
-        self.shared.sessions.get(id)
+        self.shared.sessions.outline(id)
     }
 
     /// Has the other workers report what their caches know of a session; returns when they have, or
     /// `None` if they know nothing.
-    pub(super) fn ask_about(&self, session: &Session) -> Option<Era> {
+    pub(super) fn ask_about(&self, session: &Outline) -> Option<Era> {
         let workers = &self.shared.workers;
         let mut asked = false;
         for cached in session.cached.iter().flatten() {
@@ -162,7 +162,7 @@ impl Worker {
 
     /// A session's timer came due. It is decided at once, or when the other workers that may have seen
     /// its packets have said so. Until then it counts as alive.
-    pub(super) fn come_due(&mut self, session: &Session, now: Time) {
+    pub(super) fn come_due(&mut self, session: &Outline, now: Time) {
         match self.ask_about(session) {
             Some(era) => self.due.push_back((era, now, session.id)),
             None => self.expire(session, now),
@@ -175,7 +175,7 @@ impl Worker {
             && self.shared.has_passed(era)
         {
             self.due.pop_front();
-            if let Some(session) = self.shared.sessions.get(id) {
+            if let Some(session) = self.shared.sessions.outline(id) {
                 self.expire(&session, now);
             }
         }

@@ -9,7 +9,7 @@ use super::{Received, Worker};
 use crate::cache::{FlowKey, Looked, NewEntry, Path, Repeat, Seen, Terms};
 use crate::network::PortId;
 use crate::plan::Outcome;
-use crate::session::{Caching, Observation, Segment, Session, SessionId, Traffic};
+use crate::session::{Caching, Observation, Outline, Segment, SessionId, Traffic};
 use packet::{
     Frame, Headers, LinkRewrite, Plain, PlainRewrite, Rewrite, Time, flow4, flow6, plain4, plain6,
     tcp_flags,
@@ -188,13 +188,13 @@ impl Worker {
 
     /// Reports what cached actions saw of a session, and keeps them.
     pub(super) fn report_session(&mut self, id: SessionId) {
-        let cached = self.shared.sessions.get(id).map(|s| s.cached);
+        let cached = self.shared.sessions.outline(id).map(|s| s.cached);
         for cached in cached.into_iter().flatten().flatten() {
             self.report_in_place(cached.key);
         }
     }
 
-    pub(super) fn forget_session(&mut self, session: &Session) {
+    pub(super) fn forget_session(&mut self, session: &Outline) {
         for cached in session.cached.into_iter().flatten() {
             self.forget(cached.key);
         }
@@ -222,7 +222,7 @@ impl Worker {
             walked.ip().and_then(|ip| ip.tcp()).is_some_and(|t| t.flags & tcp_flags::RST != 0);
         let depends = is_reset || outcome.plan.timed;
         let Some((id, _)) = outcome.plan.session.filter(|_| depends) else { return false };
-        let Some(session) = self.shared.sessions.get(id) else { return false };
+        let Some(session) = self.shared.sessions.outline(id) else { return false };
         let before = self.cached();
         self.forget_session(&session);
         self.cached() != before

@@ -10,7 +10,7 @@ use crate::cache::wire_packets;
 use crate::network::Network;
 use crate::plan::{Plan, Resolved, Verdict};
 use crate::session::{
-    Basis, CommitError, Direction, NewSession, Observation, Progress, Records, Segment, Session,
+    Basis, CommitError, Direction, NewSession, Observation, Outline, Progress, Records, Segment,
     SessionId, StageRecord,
 };
 use crate::tables::{MAX_NEIGHBORS, Neighbor};
@@ -26,6 +26,16 @@ pub(super) struct Committed {
     pub(super) steady: bool,
 }
 
+/// The session of a packet that is being committed.
+struct Entry {
+    id: SessionId,
+    direction: Direction,
+    /// Some stages remember it only now.
+    begun: bool,
+    /// The progress of a new one, which the packet is part of.
+    progress: Option<Progress>,
+}
+
 impl Worker {
     /// Creates what the plan says. Only a packet that leaves creates a session: a denied one leaves
     /// nothing behind, a waiting one is walked again.
@@ -38,10 +48,22 @@ impl Worker {
         let Pending { port, frame, walked: headers, outcome, .. } = pending;
         let plan = &outcome.plan;
         self.check(net, pending, now)?;
+        let ip = headers.ip();
+        let mut observation = Observation {
+            direction: Direction::Forward,
+            tcp: ip
+                .filter(|ip| ip.fragment.is_none_or(|f| f.offset == 0))
+                .and_then(|ip| ip.tcp())
+                .map(Segment::of),
+            icmp_error: ip.is_some_and(|ip| ip.embedded().is_some()),
+            packets: wire_packets(frame, headers),
+            bytes: frame.bytes.len() as u64,
+            now,
+        };
         let session = if matches!(outcome.verdict, Verdict::Deliver(_) | Verdict::Flood { .. }) {
             let basis =
                 Basis { epoch: pending.epoch, links: pending.links, replaces: &plan.replaces };
-            self.commit_session(net, plan, &basis, now)?
+            self.commit_session(net, plan, &basis, &observation)?
         } else {
             None
         };
@@ -59,7 +81,7 @@ impl Worker {
         if let Some(killed) = plan.kill {
             self.end(killed);
         }
-        let Some((id, direction, begun)) = session else {
+        let Some(Entry { id, direction, begun, progress }) = session else {
             return Ok(None);
         };
         if !plan.choices.is_empty() {
@@ -86,22 +108,21 @@ impl Worker {
                 self.counters.hits.entry(key).or_default().sessions += 1;
             }
         }
-        let ip = headers.ip();
-        let observation = Observation {
-            direction,
-            tcp: ip
-                .filter(|ip| ip.fragment.is_none_or(|f| f.offset == 0))
-                .and_then(|ip| ip.tcp())
-                .map(Segment::of),
-            icmp_error: ip.is_some_and(|ip| ip.embedded().is_some()),
-            packets: wire_packets(frame, headers),
-            bytes: frame.bytes.len() as u64,
-            now,
+        observation.direction = direction;
+        let is_new = progress.is_some();
+        let progress = match progress {
+            Some(progress) => {
+                for rule in plan.records.iter().filter_map(StageRecord::rule_key) {
+                    let Observation { packets, bytes, .. } = observation;
+                    self.counters.count_hit(rule, packets, bytes, now);
+                }
+                Some(progress)
+            }
+            None => self.observe(id, &observation),
         };
-        let progress = self.observe(id, &observation);
         let steady = progress.is_some_and(|p| p.is_steady(direction));
         // A connection that is opening or closing is nobody's cached business.
-        if !steady && matches!(progress, Some(Progress::Tcp(_))) {
+        if !steady && !is_new && matches!(progress, Some(Progress::Tcp(_))) {
             self.forget_connection(id);
         }
         Ok(Some(Committed { id, direction, steady }))
@@ -135,8 +156,8 @@ impl Worker {
         net: &Network,
         plan: &Plan,
         basis: &Basis<'_>,
-        now: Time,
-    ) -> Result<Option<(SessionId, Direction, bool)>, CommitError> {
+        first: &Observation,
+    ) -> Result<Option<Entry>, CommitError> {
         if let Some((id, direction)) = plan.session {
             if plan.records.is_empty() {
                 self.end_all(basis.replaces);
@@ -153,7 +174,8 @@ impl Worker {
                 // What passed a stage without a record may be translated by it from now on.
                 self.forget_connection(id);
             }
-            return Ok(Some((id, direction, !plan.records.is_empty())));
+            let begun = !plan.records.is_empty();
+            return Ok(Some(Entry { id, direction, begun, progress: None }));
         }
         let (Some(initiating), Some(terminating), false) =
             (plan.initiating, plan.terminating, plan.records.is_empty())
@@ -162,16 +184,17 @@ impl Worker {
             return Ok(None);
         };
         let new = NewSession {
-            records: plan.records.clone(),
+            records: &plan.records,
             initiating,
             terminating,
             tenant: plan.tenant,
             picked_up: plan.picked_up,
         };
-        let entered = self.shared.sessions.insert(new, basis, self.slot, &net.timers, now)?;
+        let entered = self.shared.sessions.insert(&new, basis, self.slot, &net.timers, first)?;
         self.counters.evicted += u64::from(entered.evicted);
         self.forget_ended(&entered.ended);
-        Ok(Some((entered.id, Direction::Forward, true)))
+        let (id, progress) = (entered.id, Some(entered.progress));
+        Ok(Some(Entry { id, direction: Direction::Forward, begun: true, progress }))
     }
 
     /// Ends a session: unlinks it, and makes the caches forget it.
@@ -187,7 +210,7 @@ impl Worker {
     }
 
     /// Forgets what has ended; rules still count its last packets.
-    fn forget_ended(&mut self, ended: &[Session]) {
+    fn forget_ended(&mut self, ended: &[Outline]) {
         for session in ended {
             self.forget_session(session);
         }

@@ -334,7 +334,10 @@ impl Worker {
 
     pub(super) fn send(&mut self, out: PortId, frame: Frame, tx: &mut Vec<(PortId, Frame)>) {
         self.counters.accounting.delivered += 1;
-        let packets = parse(&frame.bytes).map_or(1, |h| wire_packets(&frame, &h));
+        let packets = match frame.segmentation {
+            None => 1,
+            Some(_) => parse(&frame.bytes).map_or(1, |h| wire_packets(&frame, &h)),
+        };
         self.counters.ports.entry(out).or_default().tx.add(packets, frame.bytes.len() as u64);
         tx.push((out, frame));
     }

@@ -14,7 +14,7 @@
 use super::adopt::{Gone, Known};
 use crate::fragments::Fragments;
 use crate::network::Network;
-use crate::session::{RuleKey, Session, Sessions};
+use crate::session::{RuleKey, Session, Sessions, StageRecord};
 use crate::tables::{Accounting, Bound, Counters, Tables};
 use crate::workers::{Era, Request, Workers, lock};
 use std::collections::{BTreeMap, BTreeSet};
@@ -103,7 +103,9 @@ impl Shared {
         let before = std::mem::replace(&mut newest.known, now);
         self.epoch.store(net.epoch, Ordering::SeqCst);
         let now = &newest.known;
-        self.sessions.begin_epoch(net.epoch, |session| gone.fate(&before, now, session));
+        let fate = |records: &[StageRecord]| gone.fate(&before, now, records);
+        let touched = !gone.leaves_all(&before, now);
+        self.sessions.begin_epoch(net.epoch, touched.then_some(fate));
         if timers_changed {
             self.sessions.rearm(&net.timers);
         }

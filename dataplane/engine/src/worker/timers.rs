@@ -4,7 +4,7 @@ use super::Worker;
 use crate::drops::DropReason;
 use crate::network::{Network, PortId};
 use crate::plan::{Outcome, Solicitation};
-use crate::session::Session;
+use crate::session::Outline;
 use crate::tables::{Held, NEIGHBOR_INTERVAL, NEIGHBOR_REQUESTS, Neighbor, NeighborKey, Waiting};
 use crate::workers::lock;
 use packet::{Frame, Headers, Time, arp_request, neighbor_solicitation};
@@ -19,7 +19,7 @@ impl Worker {
             return false;
         }
         self.decide(now);
-        while let Some(session) = self.shared.sessions.take_due(now) {
+        while let Some(session) = self.shared.sessions.take_due(now, &self.timers) {
             self.come_due(&session, now);
         }
         self.advance_neighbors(net, now, tx);
@@ -56,7 +56,7 @@ impl Worker {
     }
 
     /// A session's timer came due: what the cache knows of it counts first.
-    pub(super) fn expire(&mut self, session: &Session, now: Time) {
+    pub(super) fn expire(&mut self, session: &Outline, now: Time) {
         for cached in session.cached.into_iter().flatten() {
             self.report_in_place(cached.key);
         }
@@ -138,9 +138,10 @@ impl Worker {
         now: Time,
         tx: &mut Vec<(PortId, Frame)>,
     ) {
-        let Some((solicitation, drop)) = outcome.hold.take() else {
+        let Some(hold) = outcome.hold.take() else {
             return;
         };
+        let (solicitation, drop) = *hold;
         let bytes = frame.bytes.len() as u64;
         let failure = outcome.answer.take();
         let full = crate::Drop { reason: DropReason::NeighborQueueFull, ..drop.clone() };

@@ -22,6 +22,9 @@ fn agrees<const W: usize>(plain: &Plain<W>, headers: &Headers) {
     assert_eq!((plain.ttl, plain.total_len), (ip.ttl, ip.total_len));
     assert_eq!(W == 1, ip.is_v4());
     assert_eq!(plain.flow.is_tcp(), ip.tcp().is_some());
+    assert_eq!(plain.flow.endpoints(), (ip.src, ip.dst));
+    assert_eq!(plain.flow.port_numbers(), ip.ports());
+    assert_eq!((plain.flow.dst_mac(), plain.flow.protocol()), (headers.dst_mac, ip.protocol));
     match ip.tcp() {
         Some(tcp) => {
             assert_eq!((plain.upper.flags, plain.upper.header_len), (tcp.flags, tcp.header_len));
