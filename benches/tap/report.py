@@ -14,6 +14,9 @@ METRICS = {
     "ask": ("TCP request and answer", "us", False),
     "pings": ("ping", "us", False),
     "first": ("ping after idle", "us", False),
+    "cpu-tcp": ("CPU: TCP", "us/GB", False),
+    "cpu-packets": ("CPU: 60-byte packets", "us", False),
+    "cpu-connections": ("CPU: connections", "us", False),
     "idle": ("CPU of the idle lab", "%", False),
 }
 

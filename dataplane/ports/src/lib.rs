@@ -17,8 +17,11 @@
 //! # Unsafe code
 //!
 //! This crate is the only one of the workspace with unsafe code, and all of it is in `tun.rs`: three
-//! `ioctl` calls that have no safe wrapper.
+//! `ioctl` calls that have no safe wrapper, and a read into memory that nobody has written before; and in
+//! `descriptors.rs`: a thread leaves the descriptor table of the others.
 
+mod buffers;
+mod descriptors;
 mod inventory;
 mod ip;
 mod memory;
@@ -31,6 +34,8 @@ mod resolver;
 mod tap;
 mod tun;
 
+pub use buffers::Buffers;
+pub use descriptors::with_own_descriptors;
 pub use inventory::{Inventory, InventoryError, Sweep};
 pub use ip::{Ip, IpError};
 pub use memory::{MemoryCounters, MemoryPort, memory_pair};

@@ -28,6 +28,10 @@ pub const MAX_FRAME_LEN: usize = 14 + 4 + 65_535;
 /// says that there is none, so that a flood of them cannot hold up the caller.
 const REFUSALS_A_CALL: usize = 64;
 
+/// Frames up to this length are written in one piece behind their header: to copy so little costs less than to
+/// hand the kernel two pieces.
+const ONE_PIECE: usize = 256;
+
 /// The kernel's limit (`MAX_TAP_QUEUES`).
 const MAX_QUEUES: u16 = 256;
 
@@ -123,9 +127,11 @@ pub struct Tap {
     name: String,
     /// Virtio header in front, and what the kernel agreed to; `None` without the header.
     offloads: Option<Offloads>,
-    /// Header and frame land here; the frame is copied out, so that frames in flight need only the
-    /// memory of their length.
+    /// Header and frame land here, and the frame is copied out, so that frames in flight need only the
+    /// memory of their length; unless the caller has room for the longest.
     scratch: Vec<u8>,
+    /// Header and frame that are written in one piece.
+    piece: [u8; VNET_HEADER_LEN + ONE_PIECE],
     counters: TapCounters,
 }
 
@@ -179,36 +185,59 @@ impl Tap {
     }
 
     /// Takes the next frame from the kernel into `frame`, whose capacity is used again; `false` if
-    /// none waits. Impossible frames are counted and passed over.
+    /// none waits. Where that capacity is more than [`MAX_FRAME_LEN`] the frame is read right there; otherwise
+    /// it is copied, and holds no more than it needs. Impossible frames are counted and passed over.
     ///
     /// # Errors
     /// If the interface is gone ([`Tap::is_gone`]): every later call fails too.
     pub fn recv(&mut self, frame: &mut Frame) -> io::Result<bool> {
         for _ in 0..REFUSALS_A_CALL {
-            let length = match rustix::io::read(&self.tun, self.scratch.as_mut_slice()) {
-                Ok(length) => length,
+            let received = match self.read(frame) {
+                Ok(received) => received,
                 Err(Errno::AGAIN) => return Ok(false),
                 Err(Errno::INTR) => continue,
                 Err(error) => return Err(error.into()),
             };
-            if length >= self.scratch.len() {
-                // The scratch is one octet longer than the longest frame: this one was cut.
-                self.counters.oversize += 1;
-                continue;
-            }
-            let read = self.scratch.get(..length).unwrap_or_default();
-            match split(read, self.offloads.is_some()) {
-                Ok((header, bytes)) => {
-                    frame.bytes.clear();
-                    frame.bytes.extend_from_slice(bytes);
-                    (frame.checksum, frame.segmentation) = header;
+            match received {
+                Received::Frame(Ok((checksum, segmentation))) => {
+                    (frame.checksum, frame.segmentation) = (checksum, segmentation);
                     self.counters.received += 1;
                     return Ok(true);
                 }
-                Err(_) => self.counters.refused += 1,
+                Received::Frame(Err(_)) => self.counters.refused += 1,
+                Received::Cut => self.counters.oversize += 1,
             }
         }
         Ok(false)
+    }
+
+    /// One read: octets to the frame, and what their header says.
+    fn read(&mut self, frame: &mut Frame) -> Result<Received, Errno> {
+        let vnet_hdr = self.offloads.is_some();
+        if frame.bytes.capacity() > MAX_FRAME_LEN {
+            let mut header = [0; VNET_HEADER_LEN];
+            let front = if vnet_hdr { header.as_mut_slice() } else { &mut [] };
+            let front_len = front.len();
+            let read = tun::read_frame(self.tun.as_fd(), front, &mut frame.bytes)?;
+            if frame.bytes.len() > MAX_FRAME_LEN {
+                return Ok(Received::Cut);
+            }
+            let header = VnetHeader::from_bytes(header);
+            let whole =
+                if read < front_len { Err(VnetRefusal::Runt) } else { header.decode(&frame.bytes) };
+            return Ok(Received::Frame(whole));
+        }
+        let length = rustix::io::read(&self.tun, self.scratch.as_mut_slice())?;
+        if length >= self.scratch.len() {
+            // The scratch is one octet longer than the longest frame: this one was cut.
+            return Ok(Received::Cut);
+        }
+        let read = self.scratch.get(..length).unwrap_or_default();
+        Ok(Received::Frame(split(read, vnet_hdr).map(|(header, bytes)| {
+            frame.bytes.clear();
+            frame.bytes.extend_from_slice(bytes);
+            header
+        })))
     }
 
     /// Hands `frame` to the kernel, leaving to it what the frame leaves undone where it agreed to
@@ -227,7 +256,7 @@ impl Tap {
         result
     }
 
-    fn try_send(&self, frame: &Frame) -> io::Result<()> {
+    fn try_send(&mut self, frame: &Frame) -> io::Result<()> {
         let refused = |r: VnetRefusal| io::Error::new(io::ErrorKind::InvalidInput, r);
         if self.kernel_finishes(frame) {
             let header = VnetHeader::encode(frame).map_err(refused)?;
@@ -252,14 +281,25 @@ impl Tap {
         checksum && segmentation
     }
 
-    fn write(&self, header: VnetHeader, bytes: &[u8]) -> io::Result<()> {
+    fn write(&mut self, header: VnetHeader, bytes: &[u8]) -> io::Result<()> {
         let header = header.to_bytes();
+        let whole = self.piece.get_mut(..VNET_HEADER_LEN + bytes.len());
+        let piece = match whole.and_then(|whole| whole.split_first_chunk_mut()) {
+            Some((front, rest)) if self.offloads.is_some() => {
+                *front = header;
+                rest.copy_from_slice(bytes);
+                self.piece.get(..VNET_HEADER_LEN + bytes.len())
+            }
+            _ if self.offloads.is_none() => Some(bytes),
+            _ => None,
+        };
         loop {
-            let written = if self.offloads.is_some() {
-                let parts = [IoSlice::new(&header), IoSlice::new(bytes)];
-                rustix::io::writev(&self.tun, &parts)
-            } else {
-                rustix::io::write(&self.tun, bytes)
+            let written = match piece {
+                Some(piece) => rustix::io::write(&self.tun, piece),
+                None => {
+                    let parts = [IoSlice::new(&header), IoSlice::new(bytes)];
+                    rustix::io::writev(&self.tun, &parts)
+                }
             };
             match written {
                 // The driver takes a frame whole or not at all.
@@ -285,7 +325,17 @@ impl AsFd for Tap {
     }
 }
 
-type Split<'a> = ((packet::ChecksumState, Option<packet::Segmentation>), &'a [u8]);
+/// What one read gave.
+enum Received {
+    /// A frame with what its header says, unless that is impossible.
+    Frame(Result<Unfinished, VnetRefusal>),
+    /// One that is longer than frames are.
+    Cut,
+}
+
+/// What the kernel has left undone.
+type Unfinished = (packet::ChecksumState, Option<packet::Segmentation>);
+type Split<'a> = (Unfinished, &'a [u8]);
 
 /// Header and octets of what was read.
 fn split(read: &[u8], vnet_hdr: bool) -> Result<Split<'_>, VnetRefusal> {
@@ -340,6 +390,7 @@ fn open(
         name,
         offloads,
         scratch: vec![0; header + MAX_FRAME_LEN + 1],
+        piece: [0; VNET_HEADER_LEN + ONE_PIECE],
         counters: TapCounters::default(),
     })
 }
