@@ -11,7 +11,7 @@ const SMALL: usize = 2_048;
 const SMALL_KEPT: usize = 512;
 const LARGE_KEPT: usize = 32;
 
-/// Frames longer than this deserve a large buffer: read where they stay, instead of copied there.
+/// Frames longer than this get a large buffer.
 const LARGE_FROM: usize = 4_096;
 
 /// Buffers to be used again, the last one first: it is the one that is still in the processor's cache.
@@ -22,12 +22,10 @@ pub struct Buffers {
 }
 
 impl Buffers {
-    /// An empty buffer for a frame that is probably as long as `last`, the one before it. Where that is
-    /// long, the buffer is one that [`Tap::recv`](crate::Tap::recv) reads into without a copy.
+    /// An empty buffer for a frame that is probably as long as `last`, the one before it.
     pub fn take(&mut self, last: usize) -> Vec<u8> {
         if last > LARGE_FROM {
-            // One octet more than the longest frame tells that one was cut.
-            self.large.pop().unwrap_or_else(|| Vec::with_capacity(MAX_FRAME_LEN + 1))
+            self.large.pop().unwrap_or_else(|| Vec::with_capacity(MAX_FRAME_LEN))
         } else {
             self.small.pop().unwrap_or_else(|| Vec::with_capacity(SMALL))
         }
@@ -35,7 +33,7 @@ impl Buffers {
 
     /// Takes a buffer back, of whatever size; those beyond the number that is kept are freed.
     pub fn put(&mut self, mut buffer: Vec<u8>) {
-        let (kept, most) = if buffer.capacity() > MAX_FRAME_LEN {
+        let (kept, most) = if buffer.capacity() > LARGE_FROM {
             (&mut self.large, LARGE_KEPT)
         } else {
             (&mut self.small, SMALL_KEPT)
@@ -48,7 +46,7 @@ impl Buffers {
 
     /// Moves a short frame out of a large buffer that it got by chance, so that it holds only what it needs.
     pub fn fit(&mut self, bytes: &mut Vec<u8>) {
-        if bytes.len() <= LARGE_FROM && bytes.capacity() > MAX_FRAME_LEN {
+        if bytes.len() <= LARGE_FROM && bytes.capacity() > LARGE_FROM {
             let mut small = self.take(0);
             small.extend_from_slice(bytes);
             self.put(std::mem::replace(bytes, small));
@@ -64,8 +62,8 @@ mod tests {
     fn buffers_come_back_by_size_the_last_first() {
         let mut buffers = Buffers::default();
         let (small, large) = (buffers.take(60), buffers.take(60_000));
-        assert!(small.capacity() >= SMALL && small.capacity() <= MAX_FRAME_LEN);
-        assert!(large.capacity() > MAX_FRAME_LEN);
+        assert!(small.capacity() >= SMALL && small.capacity() <= LARGE_FROM);
+        assert!(large.capacity() >= MAX_FRAME_LEN);
         let at = [small.as_ptr(), large.as_ptr()];
         buffers.put(vec![1; SMALL]);
         buffers.put(small);
@@ -81,7 +79,7 @@ mod tests {
         let mut buffers = Buffers::default();
         for _ in 0..1_000 {
             buffers.put(Vec::with_capacity(SMALL));
-            buffers.put(Vec::with_capacity(MAX_FRAME_LEN + 1));
+            buffers.put(Vec::with_capacity(MAX_FRAME_LEN));
         }
         buffers.put(Vec::new());
         assert_eq!((buffers.small.len(), buffers.large.len()), (SMALL_KEPT, LARGE_KEPT));
@@ -94,7 +92,7 @@ mod tests {
         bytes.extend([7; 60]);
         buffers.fit(&mut bytes);
         assert_eq!(bytes, [7; 60]);
-        assert!(bytes.capacity() < MAX_FRAME_LEN && buffers.large.len() == 1);
+        assert!(bytes.capacity() < LARGE_FROM && buffers.large.len() == 1);
         let mut long = buffers.take(60_000);
         long.extend([7; 60_000]);
         let at = long.as_ptr();

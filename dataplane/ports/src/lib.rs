@@ -16,9 +16,8 @@
 //!
 //! # Unsafe code
 //!
-//! This crate is the only one of the workspace with unsafe code, and all of it is in `tun.rs`: three
-//! `ioctl` calls that have no safe wrapper, and a read into memory that nobody has written before; and in
-//! `descriptors.rs`: a thread leaves the descriptor table of the others.
+//! This crate is the only one of the workspace with unsafe code: in `tun.rs` three `ioctl` calls that have no
+//! safe wrapper, in `descriptors.rs` one by which a thread leaves the descriptor table of the others.
 
 mod buffers;
 mod descriptors;

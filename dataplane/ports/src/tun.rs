@@ -1,17 +1,15 @@
-//! The `ioctl`s of Linux's TUN/TAP driver (linux/if_tun.h, Documentation/networking/tuntap.rst), and its
-//! read of a frame to where it stays.
+//! The `ioctl`s of Linux's TUN/TAP driver (linux/if_tun.h, Documentation/networking/tuntap.rst).
 //!
 //! All unsafe code of the workspace but for one call in `descriptors.rs` is here. Each wrapper is safe to call with any value: a wrong
 //! one is refused by the kernel with an error number.
 
 #![allow(
     unsafe_code,
-    reason = "these calls have no safe wrapper; each block states why it is sound"
+    reason = "these ioctls have no safe wrapper; each block states why it is sound"
 )]
 
 use std::ffi::c_int;
-use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
 use rustix::io::Errno;
 use rustix::ioctl::{IntegerSetter, Opcode, Setter, Updater, ioctl, opcode};
@@ -78,36 +76,6 @@ pub(crate) fn attach(tun: BorrowedFd<'_>, name: &str, attach: Attach) -> Result<
     unsafe { ioctl(tun, Updater::<TUNSETIFF, _>::new(&mut request))? };
     let end = request.name.iter().position(|b| *b == 0).unwrap_or(MAX_NAME);
     Ok(String::from_utf8_lossy(request.name.get(..end).unwrap_or_default()).into_owned())
-}
-
-/// Reads one frame: its first octets to `header`, which may be empty, the rest to `bytes`, in place of what
-/// that holds and no more than its capacity. Returns how many octets came in all.
-///
-/// A frame of 64 KiB is so written once, by the kernel. The safe ways clear 64 KiB for it first, or copy it
-/// afterwards: a fifth of what the whole way from TAP to TAP costs (`benches/tap/run`, TCP).
-pub(crate) fn read_frame(
-    tun: BorrowedFd<'_>,
-    header: &mut [u8],
-    bytes: &mut Vec<u8>,
-) -> Result<usize, Errno> {
-    bytes.clear();
-    let parts = [
-        libc::iovec { iov_base: header.as_mut_ptr().cast(), iov_len: header.len() },
-        libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.capacity() },
-    ];
-    // SAFETY: both parts are memory that is borrowed exclusively until the call returns, of at least the
-    // lengths given: a slice, and a vector's capacity. The kernel only writes there, so that it does not
-    // matter whether the capacity has been written before. On anything but a TUN this is readv(2) as well.
-    let read = unsafe { libc::readv(tun.as_raw_fd(), parts.as_ptr(), 2) };
-    let Ok(read) = usize::try_from(read) else {
-        let error = io::Error::last_os_error();
-        return Err(Errno::from_io_error(&error).unwrap_or(Errno::IO));
-    };
-    let length = read.saturating_sub(header.len()).min(bytes.capacity());
-    // SAFETY: readv fills the parts in order; of `read` octets those beyond the header's are here, written by
-    // the kernel, and they are no more than the capacity.
-    unsafe { bytes.set_len(length) };
-    Ok(read)
 }
 
 /// Sets the length of the virtio network header, octets.
