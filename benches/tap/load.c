@@ -93,7 +93,7 @@ static int open_flows(const char *ip, int port, int first, int count) {
     for (int i = 0; i < count; i++) {
         int fd = socket(AF_INET, SOCK_DGRAM, 0), answered = 0;
         struct sockaddr_in from = address(NULL, first + i);
-        struct timeval patience = {.tv_usec = 300000};
+        struct timeval patience = {.tv_sec = 1};
         setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
         if (bind(fd, (void *)&from, sizeof from) || connect(fd, (void *)&to, sizeof to)) die("a source port");
         // Twice: one of two may be lost while neighbours are asked.

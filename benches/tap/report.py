@@ -14,7 +14,7 @@ METRICS = {
     "ask": ("TCP request and answer", "us", False),
     "pings": ("ping", "us", False),
     "first": ("ping after idle", "us", False),
-    "cpu-tcp": ("CPU: TCP", "us/GB", False),
+    "cpu-tcp": ("CPU: TCP", "ms/GB", False),
     "cpu-packets": ("CPU: 60-byte packets", "us", False),
     "cpu-connections": ("CPU: connections", "us", False),
     "idle": ("CPU of the idle lab", "%", False),
@@ -47,12 +47,12 @@ def main():
         print()
         return
     print(f"{platform.system()} {platform.release()}, {platform.machine()}; ratio: median of pairs, to the loop\n")
-    print(f"{'METRIC':<24}{'PATH':<8}{'RUNS':>4}{'MEDIAN':>10}{'RANGE':>20}  {'UNIT':<6}{'RATIO':>7}{'RANGE':>14}")
+    print(f"{'METRIC':<24}{'PATH':<8}{'RUNS':>4}{'MEDIAN':>10}{'RANGE':>22}  {'UNIT':<6}{'RATIO':>8}{'RANGE':>16}")
     for r in rows:
         span = f"{r['least']:.3g} to {r['most']:.3g}"
         ratio = f"{r['ratio']:.3f}" if r["ratio"] else ""
         ratios = f"{r['ratioLeast']:.2f} to {r['ratioMost']:.2f}" if r["ratio"] and r["runs"] > 1 else ""
-        print(f"{r['metric']:<24}{r['path']:<8}{r['runs']:>4}{r['median']:>10.4g}{span:>20}  {r['unit']:<6}{ratio:>7}{ratios:>14}")
+        print(f"{r['metric']:<24}{r['path']:<8}{r['runs']:>4}{r['median']:>10.4g}{span:>22}  {r['unit']:<6}{ratio:>8}{ratios:>16}")
 
 
 main()

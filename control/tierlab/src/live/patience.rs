@@ -5,7 +5,9 @@
 //! moment in vain doubles the rounds until the next attempt. An idle lab sleeps.
 //!
 //! Between two looks the processor is left to whoever else wants it: where the endpoint of a connection runs on the same one,
-//! it is what the thread waits for.
+//! it is what the thread waits for. Where somebody else keeps it for longer than the moment, looking is given up for the
+//! longest time, also if there was something in the end: a thread that sleeps is woken for a frame at once, one that has left
+//! the processor waits for its turn.
 
 use ports::{Poller, Ready};
 use std::io;
@@ -13,6 +15,9 @@ use std::time::{Duration, Instant};
 
 /// The moment: about what going to sleep and waking up cost on a virtual machine.
 const MOMENT: Duration = Duration::from_micros(20);
+
+/// A look that comes back this late found the processor taken.
+const TAKEN: Duration = Duration::from_micros(60);
 
 /// Two to this power are the most rounds between two attempts.
 const MOST_DOUBLINGS: u32 = 10;
@@ -46,20 +51,32 @@ impl Patience {
             return Ok(());
         }
         let start = Instant::now();
-        while start.elapsed() < MOMENT {
+        let mut passed = Duration::ZERO;
+        while passed < MOMENT {
             std::thread::yield_now();
             poller.wait_into(Some(Duration::ZERO), ready)?;
+            passed = start.elapsed();
             if !ready.is_empty() {
-                self.in_vain = 0;
+                self.found(passed);
                 return Ok(());
             }
         }
-        self.was_in_vain();
+        self.was_in_vain(passed);
         poller.wait_into(timeout, ready)
     }
 
-    fn was_in_vain(&mut self) {
-        self.in_vain = (self.in_vain + 1).min(MOST_DOUBLINGS);
+    /// There was something after a while.
+    fn found(&mut self, passed: Duration) {
+        if passed > TAKEN {
+            self.was_in_vain(passed);
+        } else {
+            self.in_vain = 0;
+        }
+    }
+
+    fn was_in_vain(&mut self, passed: Duration) {
+        let next = if passed > TAKEN { MOST_DOUBLINGS } else { self.in_vain + 1 };
+        self.in_vain = next.min(MOST_DOUBLINGS);
         self.rest = 1 << self.in_vain;
     }
 }
@@ -72,21 +89,34 @@ mod tests {
     #[test]
     fn looking_in_vain_is_tried_less_and_less() {
         let mut patience = Patience::default();
+        for rest in [2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 1_024] {
+            patience.was_in_vain(MOMENT);
+            assert_eq!(patience.rest, rest);
+        }
+        patience.found(MOMENT / 2);
+        patience.was_in_vain(MOMENT);
+        assert_eq!(patience.rest, 2, "it had paid again");
+    }
+
+    #[test]
+    fn a_processor_that_others_want_is_slept_on() {
+        let mut patience = Patience::default();
+        patience.found(Duration::from_millis(3));
+        assert_eq!(patience.rest, 1 << MOST_DOUBLINGS);
+    }
+
+    #[test]
+    fn no_attempt_is_made_while_resting() {
+        let mut patience = Patience { in_vain: 1, rest: 2 };
         let mut poller = Poller::new().unwrap();
         let mut ready = Ready::default();
-        let mut attempts = 0;
-        // Far more than a moment, so that it is never cut short by the timeout.
-        for _ in 0..40 {
-            attempts += u32::from(patience.rest == 0);
+        for rest in [1, 0] {
             patience.wait(&mut poller, Some(Duration::from_millis(1)), &mut ready).unwrap();
             assert!(ready.is_empty());
+            assert_eq!((patience.in_vain, patience.rest), (1, rest));
         }
-        // Rounds 0, 3, 8, 17, 34: 2, 4, 8, 16, 32 without lie between them.
-        assert_eq!(attempts, 5);
-        for _ in 0..100 {
-            patience.was_in_vain();
-        }
-        assert_eq!(patience.rest, 1 << MOST_DOUBLINGS);
+        patience.wait(&mut poller, Some(Duration::from_millis(1)), &mut ready).unwrap();
+        assert!(patience.rest > 0, "tried in vain");
     }
 
     #[test]

@@ -83,7 +83,9 @@ pub fn run(
         lab.attach(port.id);
         let number = port.id.0 as usize;
         places.resize(places.len().max(number + 1), None);
-        places.splice(number..=number, [Some(index)]);
+        if let Some(place) = places.get_mut(number) {
+            *place = Some(index);
+        }
         if let Some(descriptor) = port.descriptor() {
             poller.register(descriptor, index as u64).map_err(failed)?;
         }
