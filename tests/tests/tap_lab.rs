@@ -231,6 +231,90 @@ fn iperf3_runs_in_both_directions() {
     assert!(up.interrupt().status.success());
 }
 
+/// What a kernel leaves undone stays so on its way through every translation, and the other kernel finishes it: large
+/// segments arrive as such, checksums that nobody has computed are taken for right.
+#[test]
+fn large_frames_and_partial_checksums_pass_every_translation() {
+    if !privileged("large_frames_and_partial_checksums_pass_every_translation") {
+        return;
+    }
+    let place = Place::new('n', LAB);
+    let up = place.up();
+    let cluster_ip = up.ok("client", &["dig", "+short", "web.blue.svc.cluster.local"]);
+    for (from, to, receiver, seen) in [
+        ("client", WEB, "web", CLIENT),
+        ("client", cluster_ip.trim(), "web", CLIENT),
+        ("server", VIP, "web", "100.64."),
+        ("client", SERVER, "server", RED_OUTSIDE),
+    ] {
+        let mut watch = up.watch_with(receiver, &["-vv", "port 5201 and len > 100"]);
+        let mut receiving = up.start(receiver, &["python3", "-c", RECEIVER]);
+        receiving.says("ready");
+        up.ok(from, &["python3", "-c", SENDER, to]);
+        // A megabyte by TCP; ten datagrams of 1,200 octets that were sent as one frame, in order.
+        receiving.says("1048576 right by TCP");
+        receiving.says("10 right by UDP");
+        watch.sees_line("the datagrams in one frame", |l| l.contains("UDP, length 12000"));
+        let seen_there = watch.stop();
+        assert!(seen_there.contains(&format!("    {seen}")), "{to}: not from {seen}\n{seen_there}");
+        // tcpdump names the length of the payload at the end of a line.
+        let lengths = seen_there.lines().filter(|l| l.contains("Flags ["));
+        let lengths = lengths.filter_map(|l| l.rsplit(' ').next()?.parse::<u32>().ok());
+        assert!(lengths.max() > Some(1_460), "{to}: TCP was cut\n{seen_there}");
+        assert!(
+            seen_there.contains("incorrect"),
+            "{to}: a TCP checksum was computed\n{seen_there}"
+        );
+    }
+    assert!(up.interrupt().status.success());
+}
+
+/// Takes a connection and ten datagrams, and says whether what came is right.
+const RECEIVER: &str = r#"
+import socket
+tcp = socket.create_server(("0.0.0.0", 5201))
+udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+udp.bind(("0.0.0.0", 5201))
+udp.settimeout(20)
+print("ready", flush=True)
+connection, _ = tcp.accept()
+octets = b"".join(iter(lambda: connection.recv(65536), b""))
+print(sum(a == i % 251 for i, a in enumerate(octets)), "right by TCP", flush=True)
+got = [udp.recv(65536) for _ in range(10)]
+print(sum(d == bytes([i]) * 1200 for i, d in enumerate(got)), "right by UDP", flush=True)
+"#;
+
+/// Sends both. 103 is `UDP_SEGMENT` (udp(7)): the kernel is to cut the datagrams from what it is given, as late as it can.
+const SENDER: &str = r#"
+import socket, sys
+connection = socket.create_connection((sys.argv[1], 5201))
+connection.sendall(bytes(i % 251 for i in range(1 << 20)))
+connection.close()
+udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+udp.setsockopt(socket.IPPROTO_UDP, 103, 1200)
+udp.sendto(b"".join(bytes([i]) * 1200 for i in range(10)), (sys.argv[1], 5201))
+"#;
+
+/// A lab without traffic sleeps, and is there for the first frame afterwards.
+#[test]
+fn an_idle_lab_sleeps_and_wakes() {
+    if !privileged("an_idle_lab_sleeps_and_wakes") {
+        return;
+    }
+    let place = Place::new('o', LAB);
+    let up = place.up();
+    assert!(up.pings("client", SERVER));
+    let before = up.processor_time();
+    std::thread::sleep(Duration::from_secs(2));
+    let used = up.processor_time() - before;
+    // The measurement is of benches/tap/run: a busy machine must not fail this. A loop that never sleeps would use
+    // two hundred.
+    eprintln!("an idle lab used {used} hundredths of a second in 2 s");
+    assert!(used < 50, "{used}");
+    assert!(up.pings("client", SERVER), "the first frame after a rest was lost");
+    assert!(up.interrupt().status.success());
+}
+
 fn netns_exists(name: &str) -> bool {
     Path::new("/run/netns").join(name).exists()
 }

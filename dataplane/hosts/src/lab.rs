@@ -56,6 +56,8 @@ pub struct Lab {
     /// Every delivery, while somebody watches.
     watched: Option<Vec<Delivery>>,
     cut_off: u64,
+    /// Room for what a batch sends.
+    tx: Vec<(PortId, Frame)>,
 }
 
 impl Lab {
@@ -84,6 +86,7 @@ impl Lab {
             outbox: Vec::new(),
             watched: None,
             cut_off: 0,
+            tx: Vec::new(),
         }
     }
 
@@ -212,6 +215,11 @@ impl Lab {
         std::mem::take(&mut self.outbox)
     }
 
+    /// As [`Lab::take_outbox`], a frame at a time.
+    pub fn drain_outbox(&mut self) -> impl Iterator<Item = Delivery> + '_ {
+        self.outbox.drain(..)
+    }
+
     /// A host to read from; `None` for an index out of range.
     pub fn host(&mut self, index: usize) -> Option<&mut Host> {
         let spec = self.specs.get(index)?;
@@ -330,10 +338,23 @@ impl Lab {
         self.run_until(self.now + duration);
     }
 
-    /// Moves the clock to the wall's, for a live lab: everything due is done, late or not.
-    pub fn catch_up(&mut self, now: Time) {
+    /// Moves the clock to the wall's, for a live lab: everything due is done, late or not. Then the frames of
+    /// `batch` enter together, in their order, which leaves it empty; an emulated host that is sent one of them
+    /// answers behind the last.
+    pub fn catch_up(&mut self, now: Time, batch: &mut Vec<Received>) {
         self.now = self.now.max(now);
-        self.settle();
+        let network = Arc::clone(&self.network);
+        let mut tx = std::mem::take(&mut self.tx);
+        self.worker.process(&network, batch, self.now, &mut tx);
+        for (port, frame) in tx.drain(..) {
+            self.deliver(port, frame);
+        }
+        self.tx = tx;
+        self.inbound.extend(batch.drain(..).map(|Received { port, frame }| (port, frame)));
+        let hosts_due = |(_, h): (_, &Host)| h.next_timeout().is_some_and(|at| at <= self.now);
+        if !self.inbound.is_empty() || self.hosts.iter().any(hosts_due) {
+            self.settle();
+        }
     }
 
     /// Moves the clock until `until` or until `more` says no, asked after each moment. Returns

@@ -16,9 +16,11 @@
 //!
 //! # Unsafe code
 //!
-//! This crate is the only one of the workspace with unsafe code, and all of it is in `tun.rs`: three
-//! `ioctl` calls that have no safe wrapper.
+//! This crate is the only one of the workspace with unsafe code: in `tun.rs` three `ioctl` calls that have no
+//! safe wrapper, in `descriptors.rs` one by which a thread leaves the descriptor table of the others.
 
+mod buffers;
+mod descriptors;
 mod inventory;
 mod ip;
 mod memory;
@@ -31,6 +33,8 @@ mod resolver;
 mod tap;
 mod tun;
 
+pub use buffers::Buffers;
+pub use descriptors::with_own_descriptors;
 pub use inventory::{Inventory, InventoryError, Sweep};
 pub use ip::{Ip, IpError};
 pub use memory::{MemoryCounters, MemoryPort, memory_pair};

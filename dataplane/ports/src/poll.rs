@@ -35,6 +35,14 @@ pub struct Ready {
     pub woken: bool,
 }
 
+impl Ready {
+    /// Whether the time was up, or a signal came, and nothing else.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.readable.is_empty() && self.failed.is_empty() && !self.woken
+    }
+}
+
 /// Waits on many descriptors, a waker and a timeout.
 #[derive(Debug)]
 pub struct Poller {
@@ -95,6 +103,19 @@ impl Poller {
     /// # Errors
     /// What epoll_wait(2) says; none is expected in a working system.
     pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<Ready> {
+        let mut ready = Ready::default();
+        self.wait_into(timeout, &mut ready)?;
+        Ok(ready)
+    }
+
+    /// As [`Poller::wait`], into what an earlier wait has ended with: allocates nothing once that has room.
+    ///
+    /// # Errors
+    /// As [`Poller::wait`].
+    pub fn wait_into(&mut self, timeout: Option<Duration>, ready: &mut Ready) -> io::Result<()> {
+        ready.readable.clear();
+        ready.failed.clear();
+        ready.woken = false;
         let timeout = timeout.map(|t| {
             let t = t.min(LONGEST_WAIT);
             Timespec {
@@ -106,10 +127,9 @@ impl Poller {
         let mut buffer = [const { MaybeUninit::<epoll::Event>::uninit() }; EVENTS_A_WAIT];
         let events = match epoll::wait(&self.epoll, &mut buffer, timeout.as_ref()) {
             Ok((events, _)) => events,
-            Err(Errno::INTR) => return Ok(Ready::default()),
+            Err(Errno::INTR) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
-        let mut ready = Ready::default();
         for event in events {
             let (flags, token) = (event.flags, event.data.u64());
             if token == WAKER_TOKEN {
@@ -124,7 +144,7 @@ impl Poller {
         }
         ready.readable.sort_unstable();
         ready.failed.sort_unstable();
-        Ok(ready)
+        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! The `ioctl`s of Linux's TUN/TAP driver (linux/if_tun.h, Documentation/networking/tuntap.rst).
 //!
-//! All unsafe code of the workspace is here. Each wrapper is safe to call with any value: a wrong
+//! All unsafe code of the workspace but for one call in `descriptors.rs` is here. Each wrapper is safe to call with any value: a wrong
 //! one is refused by the kernel with an error number.
 
 #![allow(

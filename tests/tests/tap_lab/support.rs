@@ -265,8 +265,13 @@ impl Up {
 
     /// Watches the interface there.
     pub fn watch(&self, role: &str, filter: &str) -> Watch {
-        let tcpdump = ["tcpdump", "-i", "eth0", "-nlq", "--immediate-mode", filter];
-        let mut tcpdump = self.start(role, &tcpdump);
+        self.watch_with(role, &["-q", filter])
+    }
+
+    /// As [`Up::watch`], with further arguments of tcpdump.
+    pub fn watch_with(&self, role: &str, arguments: &[&str]) -> Watch {
+        let tcpdump = ["tcpdump", "-i", "eth0", "-nl", "--immediate-mode"];
+        let mut tcpdump = self.start(role, &[&tcpdump, arguments].concat());
         tcpdump.stderr.as_mut().unwrap().wait_for("tcpdump", |line| line.contains("listening on"));
         Watch(tcpdump)
     }
@@ -274,6 +279,16 @@ impl Up {
     /// Waits until the lab says so on standard error.
     pub fn complains(&mut self, words: &str) {
         self.stderr.as_mut().unwrap().wait_for(words, |line| line.contains(words));
+    }
+
+    /// Processor time that the lab's process has used (proc(5), /proc/PID/stat, fields 14 and 15), in
+    /// hundredths of a second.
+    pub fn processor_time(&self) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        // The second field, the program's name, is in parentheses and may hold blanks.
+        let (_, rest) = stat.rsplit_once(')').unwrap();
+        let fields: Vec<&str> = rest.split_whitespace().collect();
+        [11, 12].map(|at: usize| fields[at].parse::<u64>().unwrap()).iter().sum()
     }
 
     /// Ends the lab as ^C does.
@@ -329,6 +344,13 @@ impl Running {
     }
 }
 
+impl Running {
+    /// Waits until it has printed this line.
+    pub fn says(&mut self, line: &str) {
+        self.stdout.as_mut().unwrap().wait_for(line, |said| said.trim() == line);
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.child.kill();
@@ -348,6 +370,11 @@ impl Watch {
         lines.wait_for(&what, |line| {
             line.contains(&format!(" IP {from}")) && line.contains(&format!(" > {to}"))
         });
+    }
+
+    /// Waits for a line of tcpdump's.
+    pub fn sees_line(&mut self, what: &str, wanted: impl Fn(&str) -> bool) {
+        self.0.stdout.as_mut().unwrap().wait_for(what, wanted);
     }
 
     /// Everything seen so far, a packet a line.

@@ -16,7 +16,7 @@ use crate::open::{ALLOCATIONS, Opened, lab, open};
 use crate::output::{Format, aligned, render};
 use crate::tables::drops;
 use hosts::Lab;
-use ports::Poller;
+use ports::{Poller, with_own_descriptors};
 use std::io::Write;
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
@@ -134,7 +134,10 @@ fn attach_and_run(
     })?;
     say("lab is up; ^C ends it\n");
     let duration = args.duration.map(Duration::from_secs);
-    run::run(poller, &jobs, lab, &mut ports, &mut replays, ending, duration)?;
+    with_own_descriptors(|| {
+        run::run(poller, &jobs, lab, &mut ports, &mut replays, ending, duration)
+    })
+    .map_err(|e| Error::environment(format!("cannot start the packet thread: {e}")))??;
     drop(jobs);
     let summary = summary(lab, &ports)?;
     let mut incomplete = Vec::new();

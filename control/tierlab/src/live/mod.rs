@@ -13,8 +13,10 @@
 pub mod api;
 pub mod capture;
 pub mod ending;
+pub mod intake;
 pub mod jobs;
 pub mod packet_socket;
+pub mod patience;
 pub mod plan;
 pub mod port;
 pub mod routes;

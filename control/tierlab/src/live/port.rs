@@ -1,5 +1,6 @@
 //! A port with something real in the place of its emulated endpoint.
 
+use crate::live::intake::Turn;
 use crate::live::packet_socket::PacketSocket;
 use engine::network::PortId;
 use packet::{Frame, Time};
@@ -26,6 +27,10 @@ pub struct LivePort {
     /// The port.
     pub id: PortId,
     carrier: Carrier,
+    /// How much it may hand over at a time.
+    pub turn: Turn,
+    /// Octets of the last frame that it handed over: what the next one is probably like.
+    pub last_len: usize,
     /// What came out of the carrier, or of a capture, and went into the lab.
     pub received: u64,
     /// What left the lab and was taken by the carrier.
@@ -37,7 +42,8 @@ pub struct LivePort {
 impl LivePort {
     /// A port of which nothing has been heard.
     pub fn new(name: String, id: PortId, carrier: Carrier) -> LivePort {
-        LivePort { name, id, carrier, received: 0, sent: 0, unsent: 0 }
+        let turn = Turn::default();
+        LivePort { name, id, carrier, turn, last_len: 0, received: 0, sent: 0, unsent: 0 }
     }
 
     /// What can be waited for.

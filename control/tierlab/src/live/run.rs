@@ -1,34 +1,28 @@
 //! The live loop: one thread, frames in batches, the wall clock.
 //!
 //! The thread sleeps in the kernel until a frame comes, a timer of the lab is due, the API has a job, or a signal
-//! says to end. It then takes up to [`BATCH`] frames from each port that has some, lets the lab handle
-//! them at one moment, and hands out what leaves. A port that filled its batch is read again without
-//! asking the kernel first: under load there is one wait for many batches, and no port can keep the
-//! others waiting for longer than one of its own.
+//! says to end ([`Patience`] says when it looks again before it sleeps). It then gives each port that has frames its turn
+//! ([`intake`]), lets the lab handle what came at one moment, and hands out what leaves. Nothing is allocated for a
+//! frame: its buffer was another's before.
 
 use crate::exit::Error;
 use crate::live::capture::Replays;
 use crate::live::ending::Ending;
+use crate::live::intake::{self, MOST_FRAMES};
 use crate::live::jobs::Jobs;
+use crate::live::patience::Patience;
 use crate::live::port::LivePort;
-use engine::network::PortId;
+use engine::Received;
 use hosts::Lab;
 use packet::{Frame, Time};
-use ports::Poller;
-use std::collections::{BTreeMap, BTreeSet};
+use ports::{Buffers, Poller, Ready};
 use std::io;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-/// Frames taken from a port before the others have their turn.
-const BATCH: usize = 64;
-
 /// The shortest sleep while nothing waits, so that a timer that stays due cannot keep a core busy.
 /// Timers of the lab are seconds; nobody notices a millisecond.
 const SHORTEST_SLEEP: Duration = Duration::from_millis(1);
-
-/// Buffers of frames that have left, kept for frames to come: with the longest frames about 8 MB.
-const SPARE_BUFFERS: usize = 128;
 
 /// Above those of the ports, which are numbered from 0.
 const ENDING: u64 = u64::MAX - 1;
@@ -39,6 +33,36 @@ struct Clock(Instant);
 impl Clock {
     fn now(&self) -> Time {
         Time::ZERO + self.0.elapsed()
+    }
+}
+
+/// The live ports and what goes on between them and the lab.
+struct Exchange<'a> {
+    ports: &'a mut [LivePort],
+    /// The place of a port's live port, by the port's number.
+    places: Vec<Option<usize>>,
+    clock: Clock,
+    /// Frames that have come and are not in the lab yet.
+    batch: Vec<Received>,
+    buffers: Buffers,
+}
+
+impl Exchange<'_> {
+    /// Lets the lab handle what has come, and everything that is due by now; hands out what leaves.
+    fn carry(&mut self, lab: &mut Lab) {
+        let now = self.clock.now();
+        lab.catch_up(now, &mut self.batch);
+        self.hand_out(lab, now);
+    }
+
+    fn hand_out(&mut self, lab: &mut Lab, now: Time) {
+        for delivery in lab.drain_outbox() {
+            let place = self.places.get(delivery.port.0 as usize).copied().flatten();
+            if let Some(port) = place.and_then(|place| self.ports.get_mut(place)) {
+                port.send(now, &delivery.frame);
+            }
+            self.buffers.put(delivery.frame.bytes);
+        }
     }
 }
 
@@ -54,94 +78,73 @@ pub fn run(
 ) -> Result<(), Error> {
     let failed = |e: io::Error| Error::internal(format!("cannot wait for frames: {e}"));
     poller.register(ending.as_fd(), ENDING).map_err(failed)?;
-    let mut by_id: BTreeMap<PortId, usize> = BTreeMap::new();
+    let mut places: Vec<Option<usize>> = Vec::new();
     for (index, port) in ports.iter().enumerate() {
         lab.attach(port.id);
-        by_id.insert(port.id, index);
+        let number = port.id.0 as usize;
+        places.resize(places.len().max(number + 1), None);
+        if let Some(place) = places.get_mut(number) {
+            *place = Some(index);
+        }
         if let Some(descriptor) = port.descriptor() {
             poller.register(descriptor, index as u64).map_err(failed)?;
         }
     }
     let clock = Clock(Instant::now());
     let end = duration.map(|d| Time::ZERO + d);
-    let mut spare: Vec<Vec<u8>> = Vec::new();
-    // Ports that may have more frames than were taken.
-    let mut busy: BTreeSet<usize> = BTreeSet::new();
-    loop {
-        let sleep = if busy.is_empty() && jobs.is_empty() {
+    let (batch, buffers) = (Vec::new(), Buffers::default());
+    let mut exchange = Exchange { ports, places, clock, batch, buffers };
+    let (mut ready, mut patience) = (Ready::default(), Patience::default());
+    for round in 1.. {
+        let sleep = if jobs.is_empty() {
             let due = [lab.next_timeout(), replays.next_due(), end];
             let due = due.into_iter().flatten().min();
-            due.map(|at| at.since(clock.now()).max(SHORTEST_SLEEP))
+            due.map(|at| at.since(exchange.clock.now()).max(SHORTEST_SLEEP))
         } else {
             Some(Duration::ZERO)
         };
-        let ready = poller.wait(sleep).map_err(failed)?;
+        patience.wait(&mut poller, sleep, &mut ready).map_err(failed)?;
         if ready.readable.contains(&ENDING) {
             return Ok(());
         }
-        for token in ready.failed {
-            give_up(&poller, ports, token, &mut busy);
+        for token in &ready.failed {
+            give_up(&poller, exchange.ports, *token);
         }
-        busy.extend(ready.readable.into_iter().filter_map(|t| usize::try_from(t).ok()));
-        busy.retain(|index| ports.get_mut(*index).is_some_and(|port| take(port, lab, &mut spare)));
-        let now = clock.now();
-        for _ in 0..BATCH {
+        for token in &ready.readable {
+            let port = usize::try_from(*token).ok().and_then(|i| exchange.ports.get_mut(i));
+            let Some(port) = port else { continue };
+            intake::take(port, round, &mut exchange.batch, &mut exchange.buffers);
+            if exchange.batch.len() >= MOST_FRAMES {
+                exchange.carry(lab);
+            }
+        }
+        let now = exchange.clock.now();
+        for _ in 0..MOST_FRAMES {
             let Some((index, bytes)) = replays.take_due(now) else { break };
-            if let Some(port) = ports.get_mut(index) {
+            if let Some(port) = exchange.ports.get_mut(index) {
                 port.received += 1;
-                lab.inject(port.id, Frame::new(bytes));
+                exchange.batch.push(Received { port: port.id, frame: Frame::new(bytes) });
             }
         }
-        lab.catch_up(now);
-        let mut hand_out = |lab: &mut Lab| {
-            for delivery in lab.take_outbox() {
-                if let Some(port) = by_id.get(&delivery.port).and_then(|i| ports.get_mut(*i)) {
-                    port.send(now, &delivery.frame);
-                }
-                if spare.len() < SPARE_BUFFERS {
-                    spare.push(delivery.frame.bytes);
-                }
-            }
-        };
         // Before the jobs: when a change is answered, no frame of the network before is on its way any more.
-        hand_out(lab);
+        exchange.carry(lab);
         let ends = jobs.run(lab);
-        hand_out(lab);
+        exchange.hand_out(lab, now);
         if ends || end.is_some_and(|end| now >= end) {
             return Ok(());
         }
     }
-}
-
-/// Takes a batch from a port. Whether there may be more.
-fn take(port: &mut LivePort, lab: &mut Lab, spare: &mut Vec<Vec<u8>>) -> bool {
-    for _ in 0..BATCH {
-        let mut frame = Frame::new(spare.pop().unwrap_or_default());
-        match port.recv(&mut frame) {
-            Ok(true) => lab.inject(port.id, frame),
-            // An error that lasts is reported by the poller; one that does not was this frame's.
-            Ok(false) | Err(_) => {
-                spare.push(frame.bytes);
-                return false;
-            }
-        }
-    }
-    true
+    Ok(())
 }
 
 /// Handles an error state of a port. If its interface has gone, nobody listens to it any more, and
 /// what is sent there is counted as not sent.
-fn give_up(poller: &Poller, ports: &mut [LivePort], token: u64, busy: &mut BTreeSet<usize>) {
-    let Some((index, port)) =
-        usize::try_from(token).ok().and_then(|i| Some((i, ports.get_mut(i)?)))
-    else {
-        return;
-    };
+fn give_up(poller: &Poller, ports: &mut [LivePort], token: u64) {
+    let Some(port) = usize::try_from(token).ok().and_then(|i| ports.get_mut(i)) else { return };
     if !port.is_lost() {
         eprintln!("{}: its interface went down; it is listened to when it is up again", port.name);
         return;
     }
-    busy.remove(&index);
     if let Some(descriptor) = port.descriptor()
         && poller.deregister(descriptor).is_ok()
     {
