@@ -3,6 +3,7 @@
 use crate::args;
 use crate::exit::Error;
 use crate::output::printable;
+use bench::{Station, Stations};
 use definitions::model::ObjectName;
 use definitions::{Definitions, Diagnostic, Input, Manifests};
 use engine::network::{Network, PortId};
@@ -99,6 +100,16 @@ pub fn network(realized: &Realized, epoch: u64) -> Arc<Network> {
     network.seed = SEED;
     network.epoch = epoch;
     Arc::new(network)
+}
+
+/// Who is at each port of a lab, for measurements, which send and answer in their place.
+pub fn stations(realized: &Realized) -> Stations {
+    let station = |place: &Place| Station {
+        port: place.port,
+        mac: place.mac,
+        addresses: place.addresses.clone(),
+    };
+    realized.names.ports().map(|(_, place)| station(place)).collect()
 }
 
 /// An endpoint that a command starts from.
