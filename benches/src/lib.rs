@@ -1,91 +1,148 @@
-//! What the benchmarks share: the lab of the source articles, and flows through its whole chain.
+//! What the benchmarks share: the lab that is measured, and a supervisor as large as they come.
 #![allow(clippy::expect_used, reason = "a benchmark that cannot run should say why and stop")]
 
+use bench::{Extras, Flows, Setup, Size, Snapshots, Station, Stations, Work, enlarge, find};
 use definitions::Input;
-use engine::network::{
-    Action, AddressSet, Category, Direction, Network, Rule, Service, ServicePorts,
-};
-use hosts::generator::Ends;
+use engine::network::Network;
 use realization::{Allocations, Realized};
-use std::path::{Path, PathBuf};
+use std::fmt::Write;
+use std::path::Path;
+use std::sync::Arc;
 
-/// Where the lab is defined.
-#[must_use]
-pub fn supervisor_path() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../topologies/supervisor")
+/// A lab that is realized.
+#[derive(Debug)]
+pub struct Lab {
+    net: Network,
+    stations: Stations,
 }
 
-/// The lab of the source articles.
-///
-/// # Panics
-/// If its definitions are wrong.
-#[must_use]
-pub fn supervisor() -> Realized {
-    let loaded = definitions::load(&[Input::Path(supervisor_path())]).expect("the lab loads");
-    realization::realize(&loaded.definitions, &Allocations::default()).expect("the lab is realized")
-}
+impl Lab {
+    /// The lab of `tierlab bench`.
+    ///
+    /// # Panics
+    /// If its definitions are wrong.
+    #[must_use]
+    pub fn new() -> Lab {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../topologies/bench/lab.yaml");
+        let loaded = definitions::load(&[Input::Path(path)]).expect("the lab loads");
+        let realized = realization::realize(&loaded.definitions, &Allocations::default());
+        Lab::of(&realized.expect("the lab is realized"))
+    }
 
-/// Its network, ready for a worker.
-#[must_use]
-pub fn network(realized: &Realized) -> Network {
-    let mut network = realized.network.clone();
-    network.epoch = 1;
-    network.seed = 7;
-    network
-}
+    /// A lab of one's own.
+    #[must_use]
+    pub fn of(realized: &Realized) -> Lab {
+        let station = |place: &realization::names::Place| Station {
+            port: place.port,
+            mac: place.mac,
+            addresses: place.addresses.clone(),
+        };
+        let stations = realized.names.ports().map(|(_, place)| station(place)).collect();
+        let net = Network { epoch: 1, seed: 7, ..realized.network.clone() };
+        Lab { net, stations }
+    }
 
-/// A pod of it and a client outside: between them are firewall, SNAT, both gateways and ECMP.
-///
-/// # Panics
-/// If the lab has them no more.
-#[must_use]
-pub fn ends(realized: &Realized) -> Ends {
-    let (_, teller) = realized.names.port("pod/banking/teller").expect("the lab's pod");
-    let (_, client) = realized.names.port("host/client").expect("the lab's client");
-    let address =
-        |place: &realization::names::Place| place.addresses.first().copied().expect("an address");
-    Ends {
-        inside: (teller.port, teller.mac, address(teller)),
-        gateway: packet::Mac([0x02, 0x50, 0x56, 0x56, 0x44, 0x52]),
-        outside: address(client),
+    /// What it takes to do a work in it.
+    ///
+    /// # Panics
+    /// If the lab cannot.
+    #[must_use]
+    pub fn rig(&self, work: Work, extras: Extras) -> Rig<'_> {
+        let flows = find(&self.net, &self.stations, work).expect("the lab can do every work");
+        let net = Arc::new(enlarge(self.net.clone(), extras));
+        Rig { lab: self, flows, snapshots: Snapshots::new(net) }
     }
 }
 
-/// A network with `count` rules before its own that match nothing of the flow: each has a destination of
-/// its own, every second one a port too.
-///
-/// # Panics
-/// Beyond 2^32 rules.
+impl Default for Lab {
+    fn default() -> Lab {
+        Lab::new()
+    }
+}
+
+/// Flows that do a work, and the network that they cross.
+#[derive(Debug)]
+pub struct Rig<'a> {
+    lab: &'a Lab,
+    /// The flows.
+    pub flows: Flows,
+    /// The network.
+    pub snapshots: Snapshots,
+}
+
+impl Rig<'_> {
+    /// What generators are made of.
+    #[must_use]
+    pub fn setup(&self, size: Size) -> Setup<'_> {
+        Setup { flows: &self.flows, stations: &self.lab.stations, size, snapshots: &self.snapshots }
+    }
+}
+
+/// Namespaces of [`big_supervisor`].
+pub const NAMESPACES: usize = 256;
+/// Its pods.
+pub const PODS: usize = 10_000;
+/// Its services, every other one with a virtual address.
+pub const SERVICES: usize = 1_000;
+/// Its NetworkPolicies.
+pub const POLICIES: usize = 2_000;
+
+/// The definitions of a large supervisor: pods get their addresses from a /18, virtual addresses and egress
+/// addresses are of a /22 each.
 #[must_use]
-pub fn with_rules(net: &Network, count: u32) -> Network {
-    let mut net = net.clone();
-    let own = u32::try_from(net.firewall.rules.len()).expect("a few rules");
-    let tcp = |port: u16| Service {
-        protocol: packet::protocol::TCP,
-        ports: ServicePorts::Destination(vec![(port, port)]),
+pub fn big_supervisor() -> String {
+    let mut text = String::from(
+        "kind: SupervisorCluster\nmetadata: {name: big}\nspec:\n  hosts: 64\n  podCIDR: 10.0.0.0/18\n\
+         \x20 serviceCIDR: 10.96.0.0/20\n  ingressCIDR: 172.16.0.0/22\n  egressCIDR: 172.16.4.0/22\n---\n\
+         kind: ExternalNetwork\nmetadata: {name: outside}\n---\n\
+         kind: Tier0Gateway\nmetadata: {name: tier0}\n\
+         spec: {uplinks: [{name: uplink, network: outside, addresses: [192.168.100.2/24]}]}\n---\n\
+         kind: ExternalHost\nmetadata: {name: server}\n\
+         spec: {interfaces: [{name: eth0, network: outside, addresses: [192.168.100.1/24]}]}\n",
+    );
+    let mut object = |body: std::fmt::Arguments<'_>| {
+        text.push_str("---\n");
+        // Writing to a string never fails.
+        let _ = text.write_fmt(body);
     };
-    for i in 0..count {
-        // Of the network for benchmarks (RFC 2544, C.2.2).
-        let none = packet::Addr::v4(0xc612_0000 + i % 0x2_0000);
-        net.firewall.rules.push(Rule {
-            id: 100_000 + i,
-            name: format!("bench-{i}"),
-            section: "bench".into(),
-            origin: "bench".into(),
-            category: Category::Application,
-            direction: Direction::Out,
-            source: AddressSet::any(),
-            source_text: "any".into(),
-            destination: AddressSet::from_ranges([(none, none)]),
-            destination_text: none.to_string(),
-            services: if i % 2 == 0 { Vec::new() } else { vec![tcp((i % 60_000) as u16)] },
-            strict: true,
-            applied_to_text: "all".into(),
-            action: Action::Drop,
-        });
+    for n in 0..NAMESPACES {
+        object(format_args!(
+            "apiVersion: v1\nkind: Namespace\nmetadata: {{name: ns-{n}, labels: {{tier: t{}}}}}\n",
+            n % 4
+        ));
     }
-    for vnic in net.ports.iter_mut().filter_map(|p| p.vnic.as_mut()) {
-        vnic.rules_out = (own..own + count).chain(vnic.rules_out.iter().copied()).collect();
+    for p in 0..PODS {
+        object(format_args!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: pod-{p}, namespace: ns-{}, labels: {{app: a{}}}}}\n\
+             spec: {{containers: [{{name: c, image: i, ports: [{{containerPort: 8080}}]}}]}}\n",
+            p % NAMESPACES,
+            p / NAMESPACES % 8
+        ));
     }
-    net
+    for s in 0..SERVICES {
+        object(format_args!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: svc-{s}, namespace: ns-{}}}\n\
+             spec: {{type: {}, selector: {{app: a{}}}, ports: [{{port: 80, targetPort: 8080}}]}}\n",
+            s % NAMESPACES,
+            if s.is_multiple_of(2) { "LoadBalancer" } else { "ClusterIP" },
+            s / NAMESPACES % 8
+        ));
+    }
+    for p in 0..POLICIES {
+        object(format_args!("{}", policy(p, 8080)));
+    }
+    text
+}
+
+/// One policy of [`big_supervisor`], which opens a port.
+#[must_use]
+pub fn policy(number: usize, port: u16) -> String {
+    format!(
+        "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: np-{number}, namespace: ns-{}}}\n\
+         spec: {{podSelector: {{matchLabels: {{app: a{}}}}}, policyTypes: [Ingress], \
+         ingress: [{{from: [{{namespaceSelector: {{matchLabels: {{tier: t{}}}}}}}], ports: [{{port: {port}}}]}}]}}\n",
+        number % NAMESPACES,
+        number / NAMESPACES % 8,
+        number % 4
+    )
 }

@@ -5,6 +5,8 @@
 //! ours, and so nothing here expects it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+#[path = "cli/bench.rs"]
+mod bench;
 #[path = "cli/changes.rs"]
 mod changes;
 #[path = "cli/commands.rs"]

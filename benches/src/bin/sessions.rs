@@ -7,13 +7,15 @@
 //! `valgrind --tool=callgrind --toggle-collect='*process_batch*' target/release/sessions 2000 0`
 #![allow(clippy::expect_used, reason = "a benchmark that cannot run should say why and stop")]
 
-use engine::network::{Network, PortId};
+use definitions::Input;
+use engine::network::{
+    Action, AddressSet, Category, Direction, Network, PortId, Rule, Service, ServicePorts,
+};
 use engine::{Received, Worker, WorkerConfig};
-use hosts::generator::Ends;
-use packet::{Frame, FrameBuilder, Mac, Payload, Time, tcp_flags};
+use packet::{Addr, Frame, FrameBuilder, Mac, Payload, Time, tcp_flags};
+use realization::{Allocations, Realized};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
-use tierlab_benches::{ends, network, supervisor, with_rules};
 
 /// Frames a batch, as the live lab takes them from a port.
 const BATCH: usize = 64;
@@ -212,4 +214,79 @@ fn resident() -> usize {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages = statm.split_whitespace().nth(1).and_then(|p| p.parse::<usize>().ok());
     pages.unwrap_or(0) * 4096
+}
+
+/// The two ends of the flows.
+struct Ends {
+    /// The workload's port, MAC and address.
+    inside: (PortId, Mac, Addr),
+    /// The MAC of its gateway.
+    gateway: Mac,
+    /// The address outside that it talks to.
+    outside: Addr,
+}
+
+/// The lab of the source articles.
+fn supervisor() -> Realized {
+    let loaded = definitions::load(&[Input::Path(
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../topologies/supervisor").into(),
+    )])
+    .expect("the lab loads");
+    realization::realize(&loaded.definitions, &Allocations::default()).expect("the lab is realized")
+}
+
+/// Its network, ready for a worker.
+fn network(realized: &Realized) -> Network {
+    let mut network = realized.network.clone();
+    network.epoch = 1;
+    network.seed = 7;
+    network
+}
+
+/// A pod of it and a client outside: between them are firewall, SNAT, both gateways and ECMP.
+fn ends(realized: &Realized) -> Ends {
+    let (_, teller) = realized.names.port("pod/banking/teller").expect("the lab's pod");
+    let (_, client) = realized.names.port("host/client").expect("the lab's client");
+    let address =
+        |place: &realization::names::Place| place.addresses.first().copied().expect("an address");
+    Ends {
+        inside: (teller.port, teller.mac, address(teller)),
+        gateway: Mac([0x02, 0x50, 0x56, 0x56, 0x44, 0x52]),
+        outside: address(client),
+    }
+}
+
+/// A network with `count` rules before its own that match nothing of the flow: each has a destination of
+/// its own, every second one a port too.
+fn with_rules(net: &Network, count: u32) -> Network {
+    let mut net = net.clone();
+    let own = u32::try_from(net.firewall.rules.len()).expect("a few rules");
+    let tcp = |port: u16| Service {
+        protocol: packet::protocol::TCP,
+        ports: ServicePorts::Destination(vec![(port, port)]),
+    };
+    for i in 0..count {
+        // Of the network for benchmarks (RFC 2544, C.2.2).
+        let none = Addr::v4(0xc612_0000 + i % 0x2_0000);
+        net.firewall.rules.push(Rule {
+            id: 100_000 + i,
+            name: format!("bench-{i}"),
+            section: "bench".into(),
+            origin: "bench".into(),
+            category: Category::Application,
+            direction: Direction::Out,
+            source: AddressSet::any(),
+            source_text: "any".into(),
+            destination: AddressSet::from_ranges([(none, none)]),
+            destination_text: none.to_string(),
+            services: if i % 2 == 0 { Vec::new() } else { vec![tcp((i % 60_000) as u16)] },
+            strict: true,
+            applied_to_text: "all".into(),
+            action: Action::Drop,
+        });
+    }
+    for vnic in net.ports.iter_mut().filter_map(|p| p.vnic.as_mut()) {
+        vnic.rules_out = (own..own + count).chain(vnic.rules_out.iter().copied()).collect();
+    }
+    net
 }

@@ -1,5 +1,9 @@
 //! Commands and their arguments.
 
+mod bench;
+
+pub use bench::Bench;
+
 use crate::output::Format;
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -91,6 +95,8 @@ pub enum Command {
     Matrix(Matrix),
     /// Send captured frames through a lab and write what comes out
     Replay(Replay),
+    /// Measure what the network of a lab costs a packet
+    Bench(Bench),
 }
 
 /// Where the lab is defined.

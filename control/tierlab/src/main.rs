@@ -5,6 +5,7 @@
 
 #[allow(rustdoc::broken_intra_doc_links, reason = "its doc comments are help for a terminal")]
 mod args;
+mod benchmark;
 mod change;
 mod commands;
 mod exit;

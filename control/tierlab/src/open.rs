@@ -3,6 +3,7 @@
 use crate::args;
 use crate::exit::Error;
 use crate::output::printable;
+use bench::{Station, Stations};
 use definitions::model::ObjectName;
 use definitions::{Definitions, Diagnostic, Input, Manifests};
 use engine::network::{Network, PortId};
@@ -108,6 +109,16 @@ pub fn network_after(realized: &Realized, before: &Network) -> Arc<Network> {
     network.epoch = before.epoch + 1;
     network.follow(before);
     Arc::new(network)
+}
+
+/// Who is at each port of a lab, for measurements, which send and answer in their place.
+pub fn stations(realized: &Realized) -> Stations {
+    let station = |place: &Place| Station {
+        port: place.port,
+        mac: place.mac,
+        addresses: place.addresses.clone(),
+    };
+    realized.names.ports().map(|(_, place)| station(place)).collect()
 }
 
 /// An endpoint that a command starts from.

@@ -9,7 +9,6 @@ mod addresses;
 pub mod config;
 pub mod dns_forward;
 mod forward;
-pub mod generator;
 mod host;
 mod icmp;
 mod lab;

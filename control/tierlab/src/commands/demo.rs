@@ -7,8 +7,8 @@ use crate::args::{self, Proto};
 use crate::exit::{Error, Exit};
 use crate::open::{self, Opened, origin};
 use crate::output::{Format, aligned, bold, print, render, wants_bold};
+use bench::{BenchError, Setup, Size, Snapshots, Work, find, generators, rate};
 use definitions::Input;
-use hosts::generator::{self, Ends};
 use hosts::{
     DnsOptions, Endpoint, Failure, Lab, OperationResult, PingOptions, TcpOptions, ping_output,
 };
@@ -227,38 +227,26 @@ fn speed(opened: &Opened) -> Result<(), Error> {
     heading(
         "The engine on this machine: 64-byte frames, firewall, SNAT, Tier-1, Tier-0 with ECMP, one core",
     )?;
-    let lab = open::lab(&opened.realized);
-    let (_, place) = opened
-        .realized
-        .names
-        .port("pod/banking/teller")
-        .map_err(|e| Error::internal(e.to_string()))?;
-    let source =
-        place.addresses.first().copied().ok_or_else(|| Error::internal("a pod has no address"))?;
-    let gateway = lab
-        .network()
-        .port(place.port)
-        .and_then(|p| lab.network().segment(p.segment))
-        .and_then(|s| s.gateways.first())
-        .and_then(|(r, i)| lab.network().router(*r).and_then(|r| r.interface(*i)))
-        .map(|i| i.mac)
-        .ok_or_else(|| Error::internal("a pod has no gateway"))?;
-    let ends = Ends {
-        inside: (place.port, place.mac, source),
-        gateway,
-        outside: open::address(&opened.realized, "host/client")?,
-    };
-    let rows = [1, 1_000, 10_000]
-        .into_iter()
-        .map(|flows| {
-            let rate = generator::measure(lab.network(), &ends, flows, Duration::from_millis(700))
-                .map_err(|e| Error::internal(e.to_string()))?;
-            Ok(vec![
-                format!("  {}", rate.flows),
-                format!("{:.2} Mpps", rate.pps / 1e6),
-                format!("{:.0} ns", 1e9 / rate.pps),
-            ])
-        })
-        .collect::<Result<Vec<_>, Error>>()?;
+    let net = open::network(&opened.realized, 1);
+    let stations = open::stations(&opened.realized);
+    let flows = find(&net, &stations, Work::Chain).map_err(|e| Error::internal(e.to_string()))?;
+    let snapshots = Snapshots::new(net);
+    let setup =
+        Setup { flows: &flows, stations: &stations, size: Size::B64, snapshots: &snapshots };
+    let failed = |e: BenchError| Error::internal(e.to_string());
+    let mut rows = Vec::new();
+    for count in [1, 1_000, 10_000] {
+        let mut team = generators(&setup, count, 1).map_err(failed)?;
+        for generator in &mut team {
+            generator.open().map_err(failed)?;
+            generator.verify().map_err(failed)?;
+        }
+        let pps = rate(&mut team, Duration::from_millis(700)).map_err(failed)?.per_second();
+        rows.push(vec![
+            format!("  {count}"),
+            format!("{:.2} Mpps", pps / 1e6),
+            format!("{:.0} ns", 1e9 / pps),
+        ]);
+    }
     print(&aligned(["  FLOWS", "RATE", "A FRAME"].map(str::to_owned).to_vec(), rows))
 }

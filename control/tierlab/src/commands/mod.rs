@@ -1,6 +1,7 @@
 //! What each command does.
 
 mod apply;
+mod bench;
 mod curl;
 mod demo;
 pub mod get;
@@ -33,5 +34,6 @@ pub fn run(command: Command) -> Result<Exit, Error> {
         Command::Trace(args) => trace::run(&args),
         Command::Matrix(args) => matrix::run(&args),
         Command::Replay(args) => replay::run(&args),
+        Command::Bench(args) => bench::run(&args),
     }
 }
