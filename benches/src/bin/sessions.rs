@@ -49,11 +49,13 @@ fn main() {
 
 fn fill(net: &Network, ends: &Ends, config: WorkerConfig, flows: usize, setup: Setup) {
     let mut worker = Worker::new(config);
-    // The first one has its neighbours asked for.
-    open(net, &mut worker, ends, 0, 1, setup);
+    // The first ones, one by one, have the neighbours on every path asked for.
+    for first in 0..BATCH {
+        open(net, &mut worker, ends, first, 1, setup);
+    }
     let before = resident();
     let tenth = (flows / 10).max(1);
-    let (mut at, mut rates) = (1, Vec::new());
+    let (mut at, mut rates) = (BATCH, Vec::new());
     while at < flows {
         let (mut spent, mut opened) = (Spent::default(), 0);
         while opened < tenth && at < flows {
