@@ -50,6 +50,13 @@ impl Tuple {
         }
     }
 
+    /// Where it goes: destination and its port. An ICMP identifier is no port of the destination; it goes with
+    /// the source.
+    #[must_use]
+    pub fn target(self) -> (Addr, u16) {
+        (self.dst, if self.is_icmp() { 0 } else { self.dst_port })
+    }
+
     /// Whether the protocol's "port" is an ICMP identifier, one number for both directions.
     #[must_use]
     pub fn is_icmp(self) -> bool {

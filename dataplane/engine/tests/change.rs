@@ -162,6 +162,38 @@ fn what_exempts_keeps_no_translation_alive() {
 }
 
 #[test]
+fn a_ping_with_another_identifier_lives_through_a_rule_that_comes() {
+    let snat = NatRule::new(1, "snat", 1000, NatAction::Snat(AddressRange::host(ip("172.16.2.2"))));
+    let dnat = NatRule {
+        destination: Some(prefix("172.16.2.9/32")),
+        ..NatRule::new(
+            2,
+            "dnat",
+            1000,
+            NatAction::Dnat { to: prefix("10.244.0.18/32"), ports: None },
+        )
+    };
+    let mut net = lab();
+    net.routers[T1.0 as usize].nat = NatTable::new(vec![snat.clone(), dnat.clone()]);
+    add_routes(&mut net, T0, vec![to("172.16.2.9/32", 1, None)]);
+    let mut b = bench(net);
+    let id = |h: packet::Headers| h.ip().unwrap().ports().0;
+    assert_eq!(id(only(&b.go(A, from(A, H1).echo_request(5, 1)), EXT)), 5);
+    // The second with one identifier gets another.
+    let second = id(only(&b.go(B, from(B, H1).echo_request(5, 1)), EXT));
+    assert_ne!(second, 5);
+    let mut others = vec![snat, dnat];
+    others.push(NatRule {
+        source: Some(vec![prefix("10.244.9.0/24")]),
+        ..NatRule::new(3, "another", 1000, NatAction::NoSnat)
+    });
+    let before = b.worker.sessions().len();
+    assert_eq!(left_by(&mut b, others), before);
+    let tx = b.go(H1, from(H1, "172.16.2.2").echo_reply(second, 1));
+    assert_eq!(id(only(&tx, POD_B)), 5);
+}
+
+#[test]
 fn a_rule_with_anothers_number_has_none_of_its_hits() {
     let mut net = lab();
     net.firewall.rules = vec![rule(1001, "any", "any", Vec::new(), Action::Drop)];

@@ -363,7 +363,8 @@ impl Model {
         for memory in &done.recounted {
             self.memories.recount(memory);
         }
-        self.memories.passed(conversation, way, &frame.packet, self.now);
+        let has_header = !original.is_later_piece();
+        self.memories.passed(conversation, way, &frame.packet, has_header, self.now);
         for counter in self.memories.of(conversation).filter_map(|m| m.counter.as_ref()) {
             self.counters.packet(counter, octets(original), self.now);
         }

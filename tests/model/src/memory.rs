@@ -262,8 +262,8 @@ impl Memories {
         let mut gone = Vec::new();
         for memory in self.list.iter_mut().filter(|m| m.deed == Deed::Natted) {
             let (came, went) = (memory.came, memory.went);
-            let target = (went.dst, went.dst_port);
-            let moved = target != (came.dst, came.dst_port);
+            let target = went.target();
+            let moved = target != came.target();
             // What a source rule sees of what leaves; of a hairpin it sees the destination that was asked for.
             let seen = Flow { dst: went.dst, dst_port: went.dst_port, ..came };
             // What type of query it began with is not asked again.
@@ -274,8 +274,7 @@ impl Memories {
             };
             let gives = |rule: &&NatRule| match rule.kind {
                 NatKind::Dnat(..) if rule.matches(came, None) => {
-                    let given = rule.with_destination(came);
-                    (given.dst, given.dst_port) == target
+                    rule.with_destination(came).target() == target
                 }
                 NatKind::NoAddress | NatKind::Dnat(..) => false,
                 NatKind::NoDnat => !moved && came.src == went.src && rule.matches(came, None),
@@ -341,8 +340,15 @@ impl Memories {
         }
     }
 
-    /// A packet of the conversation has passed all places. An ICMP error neither refreshes nor ends anything (RFC 5508, REQ-10).
-    pub(crate) fn passed(&mut self, serial: u64, way: Way, packet: &Packet, now: Duration) {
+    /// A packet of the conversation has passed all places. A later piece has no TCP header that could tell anything. An ICMP error neither refreshes nor ends anything (RFC 5508, REQ-10).
+    pub(crate) fn passed(
+        &mut self,
+        serial: u64,
+        way: Way,
+        packet: &Packet,
+        has_header: bool,
+        now: Duration,
+    ) {
         let Some(conversation) = self.conversations.iter_mut().find(|c| c.serial == serial) else {
             return;
         };
@@ -352,7 +358,7 @@ impl Memories {
         conversation.last = now;
         match &mut conversation.protocol {
             Protocol::Tcp(connection) => {
-                if let Some(segment) = segment(packet) {
+                if let Some(segment) = segment(packet).filter(|_| has_header) {
                     connection.see(way.sender(), segment);
                 }
             }

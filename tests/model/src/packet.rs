@@ -48,6 +48,12 @@ pub struct Flow {
 }
 
 impl Flow {
+    /// Where it goes: address and port. A query's identifier is its sender's, and no part of this.
+    #[must_use]
+    pub fn target(self) -> (IpAddr, u16) {
+        (self.dst, if self.protocol == protocol::ICMP { 0 } else { self.dst_port })
+    }
+
     /// The flow of the answers.
     #[must_use]
     pub fn reversed(self) -> Flow {

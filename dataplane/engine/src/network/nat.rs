@@ -225,8 +225,7 @@ impl NatRule {
             }
             NatAction::NoAddress => false,
             NatAction::Dnat { .. } | NatAction::Reflexive { .. } => {
-                let given = self.translate_destination(*before);
-                (given.dst, given.dst_port) == (after.dst, after.dst_port)
+                self.translate_destination(*before).target() == after.target()
             }
         };
         // What type of query a flow began with is not asked again: it is one flow of its protocol.

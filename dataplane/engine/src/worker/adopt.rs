@@ -52,7 +52,7 @@ impl Known {
         let name = then.iter().find(|r| r.id == rule).map(|r| r.name.as_str());
         let (came, went) = (&record.before, &record.after);
         let is_same = |r: &NatRule| r.id == rule && Some(r.name.as_str()) == name;
-        let moves = (went.dst, went.dst_port) != (came.dst, came.dst_port);
+        let moves = went.target() != came.target();
         let is_source = |r: &NatRule| matches!(r.action, NatAction::Snat(_) | NatAction::NoSnat);
         let is_target = |r: &NatRule| !(moves && is_source(r)) && r.gives(came, went);
         // Where both sides changed, both have to be given; the address that was asked for may stand in as source.
