@@ -551,6 +551,8 @@ fn as_traced(
 
 fn visible(mut session: Session) -> Session {
     session.cached = [None; 2];
+    // Of sessions that end at the same moment either may give its slot back first.
+    session.id.index = 0;
     session
 }
 

@@ -201,6 +201,8 @@ fn configure(net: &mut Network, keep: bool, ethernet: u8, flood: bool, rfc: bool
 /// What must be the same; where a worker keeps its cache is its own business.
 fn visible(mut session: Session) -> Session {
     session.cached = [None; 2];
+    // Of sessions that end at the same moment either may give its slot back first.
+    session.id.index = 0;
     session
 }
 

@@ -188,6 +188,9 @@ impl Rig {
             for session in &mut list {
                 // Where a worker keeps its cache is its own business.
                 session.cached = [None; 2];
+                // So is the slot: of sessions that end at the same moment either may give its own back first. The serial
+                // number is what a session is known by.
+                session.id.index = 0;
             }
             list
         };
