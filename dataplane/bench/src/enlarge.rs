@@ -2,6 +2,7 @@
 //!
 //! All of them are about 240.0.0.0/4, which is reserved (RFC 1112, 4) and which no lab can use.
 
+use engine::FloodLimits;
 use engine::network::{
     Action, AddressSet, Category, Direction, Fib, Member, Network, NoMembers, PoolSnat, Prefix,
     Route, RouteSource, RouteTarget, Rule, Service, ServicePorts, VirtualServer, VirtualServers,
@@ -33,12 +34,17 @@ pub struct Extras {
 }
 
 /// Adds to a network what matches nothing, and raises the limits that a measurement would meet:
-/// sessions of the table and of a tenant, and how long neighbours are believed.
+/// sessions of the table and of a tenant, flood protection, and how long neighbours are believed.
 #[must_use]
 pub fn enlarge(mut net: Network, extras: Extras) -> Network {
     net.timers.max_sessions = MOST_SESSIONS;
     net.timers.max_tenant_sessions = MOST_SESSIONS;
     net.timers.neighbor_age = Duration::from_secs(86_400);
+    net.firewall.flood = FloodLimits::default();
+    for router in &mut net.routers {
+        router.gateway_firewall =
+            std::mem::take(&mut router.gateway_firewall).with_flood(FloodLimits::default());
+    }
     add_rules(&mut net, extras.rules);
     if extras.services > 0 {
         net.distributed_balancer = with_servers(&net.distributed_balancer, extras.services);
