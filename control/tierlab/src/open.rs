@@ -96,17 +96,16 @@ pub fn lab_with_cache(realized: &Realized, cache: bool) -> Lab {
 
 /// The snapshot that a lab runs. `epoch` is 1 for its first one and rises with each.
 pub fn network(realized: &Realized, epoch: u64) -> Arc<Network> {
-    let mut network = realized.network.clone();
-    network.seed = SEED;
-    network.epoch = epoch;
-    Arc::new(network)
+    Arc::new(snapshot(realized, epoch))
+}
+
+fn snapshot(realized: &Realized, epoch: u64) -> Network {
+    Network { seed: SEED, epoch, ..realized.network.clone() }
 }
 
 /// The snapshot that follows `before`, and what it changes of it.
 pub fn network_after(realized: &Realized, before: &Network) -> Arc<Network> {
-    let mut network = realized.network.clone();
-    network.seed = SEED;
-    network.epoch = before.epoch + 1;
+    let mut network = snapshot(realized, before.epoch + 1);
     network.follow(before);
     Arc::new(network)
 }

@@ -123,19 +123,21 @@ fn left_by(b: &mut Bench, rules: Vec<NatRule>) -> usize {
     b.worker.sessions().len()
 }
 
+/// SNAT to 172.16.2.2, and DNAT from 172.16.2.9 to a target.
+fn translations(target: &str) -> (NatRule, NatRule) {
+    let snat = NatAction::Snat(AddressRange::host(ip("172.16.2.2")));
+    let dnat = NatAction::Dnat { to: prefix(target), ports: None };
+    let dnat = NatRule {
+        destination: Some(prefix("172.16.2.9/32")),
+        ..NatRule::new(2, "dnat", 1000, dnat)
+    };
+    (NatRule::new(1, "snat", 1000, snat), dnat)
+}
+
 #[test]
 fn what_exempts_keeps_no_translation_alive() {
     let exempt = |action| NatRule::new(7, "exempt", 3000, action);
-    let snat = NatRule::new(1, "snat", 1000, NatAction::Snat(AddressRange::host(ip("172.16.2.2"))));
-    let dnat = NatRule {
-        destination: Some(prefix("172.16.2.9/32")),
-        ..NatRule::new(
-            2,
-            "dnat",
-            1000,
-            NatAction::Dnat { to: prefix("10.244.0.34/32"), ports: None },
-        )
-    };
+    let (snat, dnat) = translations("10.244.0.34/32");
     let start = |rules: Vec<NatRule>| {
         let mut net = lab();
         net.routers[T1.0 as usize].nat = NatTable::new(rules);
@@ -163,16 +165,7 @@ fn what_exempts_keeps_no_translation_alive() {
 
 #[test]
 fn a_ping_with_another_identifier_lives_through_a_rule_that_comes() {
-    let snat = NatRule::new(1, "snat", 1000, NatAction::Snat(AddressRange::host(ip("172.16.2.2"))));
-    let dnat = NatRule {
-        destination: Some(prefix("172.16.2.9/32")),
-        ..NatRule::new(
-            2,
-            "dnat",
-            1000,
-            NatAction::Dnat { to: prefix("10.244.0.18/32"), ports: None },
-        )
-    };
+    let (snat, dnat) = translations("10.244.0.18/32");
     let mut net = lab();
     net.routers[T1.0 as usize].nat = NatTable::new(vec![snat.clone(), dnat.clone()]);
     add_routes(&mut net, T0, vec![to("172.16.2.9/32", 1, None)]);

@@ -119,7 +119,7 @@ impl Paths {
 
     /// The number of a path that holds in the state of now, for one more entry.
     pub(super) fn join(&mut self, path: &Path, terms: &Terms<'_>, state: &State) -> PathId {
-        let hash = self.hash(path, terms.objects);
+        let hash = hash(&self.hasher, path, terms.objects);
         let Paths { known, open, .. } = self;
         let is = |id: &PathId| known.get(id.0 as usize).is_some_and(|k| k.is(path, terms));
         if let Ok(found) = open.find_entry(hash, is) {
@@ -158,13 +158,9 @@ impl Paths {
         };
         let Paths { known, open, hasher, .. } = self;
         open.insert_unique(hash, id, |id| {
-            known.get(id.0 as usize).map_or(0, |k| hasher.hash_one((&k.path, &*k.objects)))
+            known.get(id.0 as usize).map_or(0, |k| self::hash(hasher, &k.path, &k.objects))
         });
         id
-    }
-
-    fn hash(&self, path: &Path, objects: &[Object]) -> u64 {
-        self.hasher.hash_one((path, objects))
     }
 
     /// An entry goes by the path no longer.
@@ -174,7 +170,7 @@ impl Paths {
         if known.users > 0 {
             return;
         }
-        let hash = self.hasher.hash_one((&known.path, &*known.objects));
+        let hash = hash(&self.hasher, &known.path, &known.objects);
         if let Ok(found) = self.open.find_entry(hash, |open| *open == id) {
             found.remove();
         }
@@ -186,4 +182,9 @@ impl Paths {
         self.free.clear();
         self.open.clear();
     }
+}
+
+/// What a path is found by.
+fn hash(hasher: &SeededState, path: &Path, objects: &[Object]) -> u64 {
+    hasher.hash_one((path, objects))
 }

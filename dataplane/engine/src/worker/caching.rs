@@ -121,7 +121,7 @@ impl Worker {
         }
     }
 
-    #[allow(clippy::too_many_arguments, reason = "everything that a cached action is made of")]
+    /// Stores what a walk found, if later packets of the flow change nothing but counters.
     pub(super) fn store(
         &mut self,
         port: PortId,

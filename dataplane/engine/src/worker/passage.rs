@@ -47,11 +47,10 @@ impl Worker {
         &mut self,
         net: &Network,
         port: PortId,
-        frame: Frame,
+        mut frame: Frame,
         now: Time,
         tx: &mut Vec<(PortId, Frame)>,
     ) -> Option<Pending> {
-        let mut frame = frame;
         if self.config.cache {
             let ahead = self.look_up(port, &frame);
             if let Some(out) = self.hit(ahead, port, &mut frame, now) {
